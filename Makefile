@@ -1,0 +1,99 @@
+# `make` alone lists the targets. VENV, PYTHON and PORT may be given: `make serve PORT=3100`.
+
+VENV ?= .venv
+PORT ?= 3000
+# The newest that runs and can make environments; a shim without a Python behind it doesn't count.
+PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
+	"$$python" -c '$(SUITABLE)' 2>/dev/null && { command -v "$$python"; break; }; done)
+SUITABLE = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+# Stamps: each install is done once, and again when pyproject.toml changes.
+CREATED = $(VENV)/created.stamp
+BASE = $(VENV)/base.stamp
+DEV = $(VENV)/dev.stamp
+
+# BentoML reports usage to its makers unless told not to.
+export BENTOML_DO_NOT_TRACK = True
+
+.DEFAULT_GOAL = help
+.DELETE_ON_ERROR:
+.PHONY: help serve test lint format types imports train bench image bento clean
+
+# What follows ## is the help; names are shorter than a tab stop.
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+
+# exec: signals reach the server itself, so that Ctrl-C and SIGTERM end it in its own order.
+serve: $(BASE) ## Serve the embedded model on port 3000 until Ctrl-C
+	@exec $(BIN)/timbre serve --port $(PORT)
+
+# PYTEST_ARGS narrows it: make test PYTEST_ARGS='-k batching'.
+test: $(DEV) ## Run every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Both parts run, so that one call shows everything that is wrong.
+lint: $(DEV) ## Check style and format
+	@$(BIN)/ruff check .; checked=$$?; $(BIN)/ruff format --check . && exit $$checked
+
+# Fixes come first: they can leave lines that the formatter then wraps.
+format: $(DEV) ## Put style and format right where that is safe
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format .
+
+types: $(DEV) ## Check the types
+	$(BIN)/mypy
+
+imports: $(DEV) ## Check that imports point one way
+	$(BIN)/lint-imports --no-logo
+
+# TRAIN_ARGS goes to the pipeline: make train TRAIN_ARGS='compact --data ../data'.
+train: $(DEV) ## Train a model and make its bundle
+	$(BIN)/python -m training $(TRAIN_ARGS)
+
+# Ratios within one run: nothing else should be busy on the machine meanwhile.
+bench: $(DEV) ## Measure speed against the bare runtime
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bento: $(BASE) ## Build the Bento, BentoML's archive of the service
+	$(BIN)/bentoml build
+
+# The engine is tried first: a build takes a while, and is for nothing without one. `info` fails
+# where the program is missing, and where its daemon is.
+image: $(BASE) ## Build a container image of the Bento
+	@for engine in docker podman buildah; do \
+		$$engine info >/dev/null 2>&1 || continue; \
+		$(BIN)/bentoml build && exec $(BIN)/bentoml containerize --backend $$engine timbre:latest; \
+		exit 1; \
+	done; \
+	echo "An image needs docker, podman or buildah, and none of them runs here." >&2; exit 1
+
+# .venv and runs/ stay: they cost minutes and hours to make.
+clean: ## Remove builds and caches
+	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find service training tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# An environment that works is kept, whoever made it.
+$(CREATED):
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		"$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { \
+			echo "Timbre needs Python 3.11 or newer with its venv module, and none was found." \
+				"Name one: make PYTHON=/path/to/python" >&2; \
+			exit 1; }; \
+		echo "Making $(VENV) with $(PYTHON)"; \
+		"$(PYTHON)" -m venv --clear $(VENV); }
+	@touch $@
+
+$(BASE): $(CREATED) pyproject.toml
+	@echo "Installing what serving needs (about 400 MB, once)"
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+# After the base install, not beside it: two pips in one environment break each other. The repair
+# comes after every install, because installing torchaudio anew brings its fault back.
+$(DEV): $(BASE) pyproject.toml
+	@echo "Installing what training and the tests need (about 2 GB, once)"
+	@$(PIP) install --quiet --editable '.[train,parquet,test,bench]'
+	@$(BIN)/python -m training.repair
+	@touch $@

@@ -1,0 +1,69 @@
+"""What holds for the whole suite: no skip passes for a success, and data is asked for by name.
+
+With CI=true a skipped test fails: a suite that quietly skips shows nothing. Tests that read the
+recordings say so with `@pytest.mark.needs_data`; without TIMBRE_SPEECH_DATA they are not part of
+the run, which says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+SPEECH_DATA = "TIMBRE_SPEECH_DATA"
+_Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
+
+_left_out = pytest.StashKey[int]()
+
+
+@pytest.fixture(scope="session")
+def speech_data() -> Path:
+    """The folder with manifest.csv and the recordings it lists; only for `needs_data` tests."""
+    folder = Path(os.environ[SPEECH_DATA])
+    assert (folder / "manifest.csv").is_file(), f"{SPEECH_DATA}={folder} has no manifest.csv"
+    return folder
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs recordings that are not there."""
+    if os.environ.get(SPEECH_DATA):
+        return
+    without = [item for item in items if item.get_closest_marker("needs_data")]
+    config.stash[_left_out] = len(without)
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what was left out, and why."""
+    if left_out := config.stash.get(_left_out, 0):
+        terminalreporter.write_line(
+            f"{left_out} tests left out: they read recordings, and {SPEECH_DATA} names no folder.",
+            yellow=True,
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make a skipped test a failed one in CI."""
+    return _no_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Make a skipped module a failed one in CI."""
+    return _no_skip((yield))
+
+
+def _no_skip(report: _Report) -> _Report:
+    # An expected failure is reported as skipped too, but it did run.
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped, which counts as failed in CI: {report.longrepr}"
+    return report

@@ -1,0 +1,1 @@
+"""What makes a bundle: prepare → train → evaluate → export, each a command of its own."""

@@ -1,0 +1,62 @@
+"""What turns a bundle's windows into logits: the bundle's weights in a runtime, warmed up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from service.bundle import Bundle, Precision, RuntimeName
+from service.domain import BundleError, Logits, Samples
+from service.runtime import OpenVINORuntime, Runtime, TorchRuntime
+
+
+class Wav2Vec2Runner:
+    """The runner of `audio` bundles: fixed windows in, logits out."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, precision: Precision) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        self.precision = precision
+
+    def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
+        """Score windows, each float32 [window], in one engine call: float32 [labels] for each.
+
+        Safe from `runtime.streams` threads at once.
+        """
+        return list(self.runtime(np.stack(windows)))
+
+    def warm_up(self, max_batch: int) -> None:
+        """Run every batch size once on each stream, so that no caller waits for a compilation.
+
+        Raises:
+            BundleError: the model doesn't answer in the labels the bundle declares.
+        """
+        manifest = self.bundle.manifest
+        window = np.zeros(manifest.audio.window.window, np.float32)
+        for _ in range(self.runtime.streams):
+            for size in range(1, max_batch + 1):
+                logits = self([window] * size)
+                if logits[0].shape != (len(manifest.labels),):
+                    raise BundleError(
+                        f"The model of bundle {manifest.name} {manifest.version} answers with "
+                        f"{logits[0].shape[-1]} scores for {len(manifest.labels)} labels; "
+                        "export it again."
+                    )
+
+
+def open_runner(
+    bundle: Bundle, *, runtime: RuntimeName, precision: Precision, streams: int, threads: int
+) -> Wav2Vec2Runner:
+    """Load the weights of a bundle into the runner of its kind.
+
+    Raises:
+        BundleError: the bundle has no such weights, or they don't load.
+    """
+    weights = bundle.weights(precision, runtime)
+    engine: Runtime
+    if runtime == "torch":
+        engine = TorchRuntime(weights)
+    else:
+        engine = OpenVINORuntime(weights, streams=streams, threads=threads)
+    return Wav2Vec2Runner(bundle, engine, precision)

@@ -1,0 +1,131 @@
+"""Engines: a batch of windows → logits. OpenVINO serves; torch is the reference it is tested by.
+
+The only module that knows openvino or torch, and it loads each only when asked for it, so that
+the serving image needs no torch.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.domain import BundleError, Logits, Samples
+
+if TYPE_CHECKING:
+    import openvino
+
+
+class Runtime(Protocol):
+    """A loaded model. Calls are safe from `streams` threads at once; a further one waits."""
+
+    name: str
+    streams: int
+
+    def __call__(self, windows: Samples) -> Logits:
+        """Score windows: float32 [batch, samples] → float32 [batch, labels]."""
+
+
+SPEED_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimd")
+"""CPU flags that decide how fast a precision is, as Linux names them."""
+
+
+def cpu_features() -> list[str]:
+    """Those of `SPEED_FEATURES` this machine has; empty where Linux doesn't tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+    return [feature for feature in SPEED_FEATURES if feature in flags]
+
+
+class Network:
+    """A compiled OpenVINO model with one infer request per stream.
+
+    fp32 is asked for by name: on CPUs with bf16 OpenVINO would silently compute in it, and answers
+    would differ between machines. CPU pinning is off because several pods share a node, and pinned
+    threads of two pods can land on the same core while another idles.
+    """
+
+    def __init__(self, model: Path, *, streams: int = 1, threads: int = 1) -> None:
+        """Read and compile `model` (IR .xml or .onnx).
+
+        Raises:
+            BundleError: OpenVINO cannot read the file.
+        """
+        import openvino
+
+        core = openvino.Core()
+        try:
+            compiled = core.compile_model(
+                core.read_model(model),
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": "f32",
+                    "ENABLE_CPU_PINNING": False,
+                    "NUM_STREAMS": streams,
+                    "INFERENCE_NUM_THREADS": threads,
+                },
+            )
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO cannot load {model.name}: {error}") from error
+        self._requests: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
+        for _ in range(streams):
+            self._requests.put(compiled.create_infer_request())
+
+    @contextmanager
+    def _request(self) -> Iterator[openvino.InferRequest]:
+        request = self._requests.get()
+        try:
+            yield request
+        finally:
+            self._requests.put(request)
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Run once; the outputs, in the model's order, are copies that outlive the request."""
+        with self._request() as request:
+            request.infer(dict(inputs), share_inputs=True)
+            outputs = range(len(request.results))
+            return [np.array(request.get_output_tensor(number).data) for number in outputs]
+
+
+class OpenVINORuntime:
+    """The served engine."""
+
+    name = "openvino"
+
+    def __init__(self, model: Path, *, streams: int, threads: int) -> None:
+        self.streams = streams
+        self._network = Network(model, streams=streams, threads=threads)
+
+    def __call__(self, windows: Samples) -> Logits:
+        """Score windows; see `Runtime`."""
+        return self._network({"input_values": windows})[0]
+
+
+class TorchRuntime:
+    """The reference: the same weights through transformers, in float32."""
+
+    name = "torch"
+    streams = 1
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        from transformers import AutoModelForAudioClassification
+
+        self._torch = torch
+        self._model: Any = AutoModelForAudioClassification.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        ).eval()
+
+    def __call__(self, windows: Samples) -> Logits:
+        """Score windows; see `Runtime`."""
+        with self._torch.inference_mode():
+            logits: Logits = self._model(self._torch.from_numpy(windows)).logits.numpy()
+        return logits

@@ -1,0 +1,104 @@
+"""A trained model → a sealed bundle: weights rounded first, measured as served, then described.
+
+Weights are rounded to fp16 before anything is measured, so the figures are those of the file that
+ships; every runtime computes in fp32 from the same rounded numbers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import openvino
+import torch
+
+from service.bundle import AudioDraft, AudioFacts, Bundle, DataFacts, PrecisionFacts, seal
+from service.voice import NAME as VOICE_ACTIVITY
+from training.config import Config
+from training.data import LABELS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+REVIEW_THRESHOLD = 0.75
+"""Confidence from which a result is accepted without review."""
+
+TORCH = "torch"
+OPENVINO = "openvino/fp32.xml"
+
+
+def write_weights(model: PreTrainedModel, folder: Path, window: int) -> None:
+    """Write the weights of both runtimes: safetensors in fp16, OpenVINO IR with fp16 constants.
+
+    Args:
+        model: as trained, float32; its weights are rounded in place.
+        folder: the bundle to be; emptied first.
+        window: samples in a window.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "openvino").mkdir(parents=True)
+    model.eval().half().save_pretrained(folder / TORCH, safe_serialization=True)
+    model.float()
+    with torch.no_grad():
+        converted = openvino.convert_model(
+            _LogitsOnly(model), example_input={"input_values": torch.zeros(2, window)}
+        )
+    # The batch varies, the window never does: everything behind it has a known shape.
+    converted.reshape({"input_values": openvino.PartialShape([-1, window])})
+    openvino.save_model(converted, folder / OPENVINO, compress_to_fp16=True)
+
+
+class _LogitsOnly(torch.nn.Module):
+    """The model with one input and one output, which is all that is served."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(input_values).logits
+        return logits
+
+
+def draft(
+    config: Config,
+    *,
+    temperature: float = 1.0,
+    metrics: Mapping[str, Any] | None = None,
+    reference: Mapping[str, Any] | None = None,
+    data: Sequence[DataFacts] = (),
+) -> AudioDraft:
+    """What bundle.json will say; without figures for the bundle that is about to be measured."""
+    return AudioDraft(
+        name=config.bundle.name,
+        version=config.bundle.version,
+        created=datetime.now(UTC).replace(microsecond=0),
+        licence=config.bundle.licence,
+        labels=LABELS,
+        audio=AudioFacts(
+            sample_rate=16_000,
+            window_s=config.windows.window_s,
+            hop_s=config.windows.hop_s,
+            normalisation="zero-mean-unit-variance",
+            voice_activity=VOICE_ACTIVITY,
+        ),
+        precisions={
+            "fp32": PrecisionFacts(
+                runtimes={"openvino": OPENVINO, "torch": TORCH},
+                temperature=temperature,
+                review_threshold=REVIEW_THRESHOLD,
+                metrics=metrics or {},
+            )
+        },
+        reference=reference or {},
+        data=tuple(data),
+    )
+
+
+def seal_with_card(folder: Path, card: str, facts: AudioDraft) -> Bundle:
+    """Write the model card and seal the bundle."""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return seal(folder, facts)

@@ -1,0 +1,143 @@
+"""The BentoML service: wiring, readiness, drain. `bentoml serve service.app:Timbre` runs it.
+
+One worker with the runner in its own process: BentoML's hop between processes costs 5 ms of CPU a
+request and loses requests under load; why, with figures, is in docs/design.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import bentoml
+from bentoml._internal import server as bentoml_server
+
+# BentoML's supervisor sets this for metrics shared by many workers. There is one here, and values
+# in files would cost us the process's own metrics and the freedom of gauges.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+from prometheus_client import generate_latest
+
+from service import settings as configuration
+from service.bundle import open_bundle
+from service.classifier import open_classifier
+from service.envelope import JsonFormatter
+from service.http import Desk, create_app
+from service.metrics import Metrics
+from service.serving import Serving
+
+logger = logging.getLogger("timbre")
+
+desk = Desk()
+SWAGGER_UI = Path(bentoml_server.__file__).parent / "static_content"
+
+
+@bentoml.service(
+    name="timbre",
+    workers=1,
+    # All three are this project's own: BentoML's access log is text, its metrics take unknown
+    # paths for label values (a client could fill the memory), and its time-out answers in text.
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    traffic={"timeout": 3600},
+)
+@bentoml.asgi_app(create_app(desk, reference_assets=SWAGGER_UI), path="/")
+class Timbre:
+    """Loads the bundle, then fills the desk of the HTTP app that is mounted at the root."""
+
+    def __init__(self) -> None:
+        """Load and warm up; the server is ready when this returns."""
+        try:
+            settings = configuration.load()
+            _log_json(settings.log_level)
+            self.serving = desk.serving = _load(settings)
+        except Exception as error:
+            logger.critical("cannot start: %s", error)
+            _end_supervisor()
+            raise
+        if settings.drain_s and threading.current_thread() is threading.main_thread():
+            _drain_before_exit(self.serving, settings.drain_s)
+
+    async def __is_ready__(self) -> bool:
+        """Readiness: loaded and not draining. Being busy is no reason to be sent nothing."""
+        return self.serving.ready
+
+    async def __is_alive__(self) -> bool:
+        """Liveness: the engine is not stuck. Stays true while draining."""
+        return self.serving.alive
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def shutdown(self) -> None:
+        """Answer what is inside."""
+        await self.serving.close()
+
+
+def _load(settings: configuration.Settings) -> Serving:
+    """Open the bundle, warm the runner up, and tell the metrics what is served."""
+    bundle = open_bundle(settings.bundle)
+    manifest = bundle.manifest
+    classifier = open_classifier(
+        bundle,
+        runtime=settings.runtime,
+        streams=settings.streams,
+        threads=settings.engine_threads,
+    )
+    runner = classifier.runner
+    runner.warm_up(settings.max_batch)
+    metrics = Metrics()
+    metrics.model.info(
+        {
+            "name": manifest.name,
+            "version": manifest.version,
+            "digest": bundle.digest,
+            "runtime": runner.runtime.name,
+            "precision": runner.precision,
+            "track": settings.track.value,
+        }
+    )
+    desk.render_metrics = partial(generate_latest, metrics.registry)
+    logger.info("serving %s %s", manifest.name, manifest.version)
+    return Serving(classifier, settings, metrics)
+
+
+def _end_supervisor() -> None:
+    """End BentoML's supervisor too: it would stay without a worker, and answer nobody."""
+    if bentoml.server_context.worker_index:  # 0 where there is no supervisor
+        os.kill(os.getppid(), signal.SIGTERM)
+
+
+def _drain_before_exit(serving: Serving, drain_s: float) -> None:
+    """Put `drain_s` of unready but answering time between SIGTERM and the server's own shutdown."""
+    exit_now = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, _: FrameType | None) -> None:
+        if serving.draining or not callable(exit_now):
+            return
+        serving.draining = True
+        logger.info("draining for %g s", drain_s)
+        # A second SIGTERM, from this timer, goes to the server.
+        signal.signal(number, exit_now)
+        timer = threading.Timer(drain_s, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+def _log_json(level: str) -> None:
+    """One JSON line a record, on standard output, for this project's loggers and BentoML's."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    # A logger that reaches no handler is not asked at all: our own line has what uvicorn's has.
+    logging.getLogger("uvicorn.access").propagate = False
+    for name in ("bentoml", "timbre"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(level.upper())

@@ -1,0 +1,278 @@
+"""What goes over the wire: the answers' shapes, and the OpenAPI document made of them.
+
+Answers are serialised from these models, so the document can't say one thing and the server
+another; tests hold the rest (routes, statuses, headers) against the running app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic.json_schema import models_json_schema
+
+from service import __version__
+from service.audio import ACCEPTED, MAX_BODY_BYTES, MAX_DURATION_S
+from service.domain import Decision, Track
+from service.problems import STATUS, Problem
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class ModelName(_Answer):
+    """Which model answered."""
+
+    name: str
+    version: str
+    track: Track
+
+
+class ScoredLabel(_Answer):
+    """A label with its probability."""
+
+    label: str
+    score: float = Field(ge=0, le=1)
+
+
+class AudioReport(_Answer):
+    """What was heard."""
+
+    duration_s: float
+    speech_s: float
+    """Seconds of speech found."""
+    sample_rate: int
+    """Of the file, in Hz."""
+    channels: int
+
+
+class SegmentAnswer(_Answer):
+    """A window's result on the time line; no label and score without speech."""
+
+    start_s: float
+    end_s: float
+    label: str | None
+    score: float | None
+    speech: float
+    """Seconds of speech in it."""
+
+
+class Timing(_Answer):
+    """Where the time went, in milliseconds."""
+
+    decode: float
+    queue: float
+    inference: float
+    total: float
+
+
+class Classification(_Answer):
+    """The emotion of a clip."""
+
+    id: str
+    """The request's id."""
+    model: ModelName
+    label: str | None
+    """The likeliest emotion; null without speech."""
+    score: float | None
+    """Its calibrated probability: of clips that score 0.8, about 80% have this label."""
+    decision: Decision
+    """accept; review when the score is below the model's threshold; no_speech."""
+    probabilities: Mapping[str, float]
+    """Of every label; empty without speech."""
+    top: list[ScoredLabel]
+    """The label, or the top two when the decision is review."""
+    audio: AudioReport
+    segments: list[SegmentAnswer] | None = None
+    """The time line, when asked for with timeline=true."""
+    timing_ms: Timing
+
+
+class ModelFacts(_Answer):
+    """The facts of the bundle that is served."""
+
+    name: str
+    version: str
+    track: Track
+    kind: str
+    digest: str
+    """sha256 of bundle.json, which covers every file of the bundle."""
+    licence: str
+    labels: list[str]
+    window_s: float
+    hop_s: float
+    runtime: str
+    precision: str
+    cpu_features: list[str]
+    """Instruction sets of this machine that decide how fast a precision is."""
+    temperature: float
+    review_threshold: float
+    metrics: Mapping[str, Mapping[str, JsonValue]]
+    """Figures by the set they were measured on."""
+    data: list[Mapping[str, JsonValue]]
+    """What the model was trained and measured on."""
+
+
+class HubParameters(BaseModel):
+    """Parameters of the Hugging Face contract."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top_k: int | None = Field(default=None, ge=1)
+    function_to_apply: Literal["softmax"] | None = None
+    """Only softmax: the probabilities are calibrated, and no other function has a meaning."""
+
+
+class HubRequest(BaseModel):
+    """The JSON form of the Hugging Face contract."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    inputs: str
+    """The file, base64-encoded."""
+    parameters: HubParameters | None = None
+
+
+RAW_TYPES = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg", "application/octet-stream")
+REQUEST_ID = "x-request-id"
+MODEL_VERSION = "x-model-version"
+
+_TEXT = {"type": "string"}
+_HEADERS = {
+    REQUEST_ID: {"description": "The request's id, taken over when it was sent.", "schema": _TEXT},
+    MODEL_VERSION: {"description": "Version of the model that is served.", "schema": _TEXT},
+}
+
+
+def openapi() -> dict[str, Any]:
+    """Build the OpenAPI 3.1 document."""
+    models = (Classification, ModelFacts, ScoredLabel, HubRequest, Problem)
+    _, definitions = models_json_schema(
+        [(model, "validation" if model is HubRequest else "serialization") for model in models],
+        ref_template="#/components/schemas/{model}",
+    )
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    raw = dict.fromkeys(RAW_TYPES, binary)
+    multipart = {
+        "schema": {
+            "type": "object",
+            "properties": {"file": {"type": "string", "format": "binary"}},
+            "required": ["file"],
+        }
+    }
+    limits = (
+        f"{ACCEPTED}; 8 to 192 kHz, at most 8 channels, {MAX_DURATION_S:g} s and "
+        f"{MAX_BODY_BYTES // 2**20} MiB."
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Timbre",
+            "version": __version__,
+            "summary": "Emotion recognition for audio",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            "/v1/classify": {
+                "post": {
+                    "operationId": "classify",
+                    "summary": "Classify the emotion of a clip",
+                    "description": f"Send the file as the body, or as multipart form field "
+                    f"`file`. {limits}",
+                    "parameters": [
+                        {
+                            "name": "timeline",
+                            "in": "query",
+                            "description": "Also give each window's result.",
+                            "schema": {"type": "boolean", "default": False},
+                        },
+                        _REQUEST_ID_PARAMETER,
+                    ],
+                    "requestBody": {
+                        "required": True,
+                        "content": {**raw, "multipart/form-data": multipart},
+                    },
+                    "responses": {
+                        "200": _answer("The emotion", "Classification"),
+                        **_problems(CLASSIFY_STATUSES),
+                    },
+                }
+            },
+            "/v1/audio-classification": {
+                "post": {
+                    "operationId": "audioClassification",
+                    "summary": "Classify, by the Hugging Face inference contract",
+                    "description": "For huggingface_hub's InferenceClient(model=URL). An empty "
+                    f"list means that no speech was found. {limits}",
+                    "parameters": [_REQUEST_ID_PARAMETER],
+                    "requestBody": {
+                        "required": True,
+                        "content": {
+                            **raw,
+                            "application/json": {
+                                "schema": {"$ref": "#/components/schemas/HubRequest"}
+                            },
+                        },
+                    },
+                    "responses": {
+                        "200": {
+                            "description": "Labels, likeliest first",
+                            "headers": _HEADERS,
+                            "content": {
+                                "application/json": {
+                                    "schema": {
+                                        "type": "array",
+                                        "items": {"$ref": "#/components/schemas/ScoredLabel"},
+                                    }
+                                }
+                            },
+                        },
+                        **_problems(CLASSIFY_STATUSES),
+                    },
+                }
+            },
+            "/v1/model": {
+                "get": {
+                    "operationId": "model",
+                    "summary": "The facts of the model that is served",
+                    "parameters": [_REQUEST_ID_PARAMETER],
+                    "responses": {"200": _answer("The facts", "ModelFacts"), **_problems((503,))},
+                }
+            },
+        },
+        "components": {"schemas": definitions["$defs"]},
+    }
+
+
+_REQUEST_ID_PARAMETER = {
+    "name": REQUEST_ID,
+    "in": "header",
+    "description": "An id to find the request by; up to 128 letters, digits, '.', '_', ':', '-'.",
+    "schema": {"type": "string"},
+}
+CLASSIFY_STATUSES = tuple(sorted({s for s in STATUS.values() if s not in {404, 405}}))
+
+
+def _answer(description: str, model: str) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model}"}
+    return {
+        "description": description,
+        "headers": _HEADERS,
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+def _problems(statuses: tuple[int, ...]) -> dict[str, Any]:
+    wait = {"retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+    return {
+        str(status): {
+            "description": "; ".join(sorted({s for s, code in STATUS.items() if code == status})),
+            "headers": {**_HEADERS, **(wait if status in {429, 503} else {})},
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            },
+        }
+        for status in statuses
+    }

@@ -1,0 +1,130 @@
+"""Every metric's name, labels and help, in one place; docs/metrics.md is tested against it.
+
+Names are the vocabulary of domain.py. Label values are closed sets, never anything a client sends:
+an unknown path counts as route "other".
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from service.batching import BatchObserver, DispatchReason, DropReason
+
+LATENCY_BUCKETS = tuple(round(0.001 * 1.25**step, 6) for step in range(48))
+"""Seconds, 1 ms to 36 s, each bucket a quarter wider than the last."""
+BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+DURATION_BUCKETS = (0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60)
+
+
+class Metrics(BatchObserver):
+    """The server's metrics in a registry of their own, and the batcher's observer."""
+
+    def __init__(self) -> None:
+        """Register everything, with the process's own figures (CPU, memory, file descriptors)."""
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self.model = Info("timbre_model", "The bundle that is served", registry=registry)
+        self.ready = Gauge("timbre_ready", "1 while clips are taken", registry=registry)
+        self.requests = Counter(
+            "timbre_requests", "Requests answered", ["route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "timbre_request_seconds",
+            "Seconds from a request's headers to the end of its answer",
+            ["route"],
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.problems = Counter(
+            "timbre_problems", "Requests refused or failed", ["type"], registry=registry
+        )
+        self.decisions = Counter(
+            "timbre_decisions",
+            "Clips classified; label is empty without speech",
+            ["decision", "label"],
+            registry=registry,
+        )
+        self.confidence = Histogram(
+            "timbre_confidence",
+            "Calibrated confidence of the best label",
+            buckets=[step / 20 for step in range(4, 21)],
+            registry=registry,
+        )
+        self.clip_seconds = Histogram(
+            "timbre_clip_seconds",
+            "Seconds of audio in a clip",
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.decode_seconds = Histogram(
+            "timbre_decode_seconds",
+            "Seconds to decode a clip, find its speech and cut its windows",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "timbre_queue_seconds",
+            "Seconds a clip waited for the engine",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.engine_seconds = Histogram(
+            "timbre_engine_seconds",
+            "Seconds of one engine call",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.batch_windows = Histogram(
+            "timbre_batch_windows", "Windows in a batch", buckets=BATCH_BUCKETS, registry=registry
+        )
+        self.dispatches = Counter(
+            "timbre_dispatches", "Batches, by why they were sent", ["reason"], registry=registry
+        )
+        self.dropped_windows = Counter(
+            "timbre_dropped_windows",
+            "Windows that left the queue without being run",
+            ["reason"],
+            registry=registry,
+        )
+        self.retried_windows = Counter(
+            "timbre_retried_windows",
+            "Windows run again, alone, after a failed batch",
+            registry=registry,
+        )
+        self.admitted_windows = Counter(
+            "timbre_admitted_windows", "Windows let in", registry=registry
+        )
+        self.refused_windows = Counter(
+            "timbre_refused_windows",
+            "Windows refused because the queue was full; an estimate for clips refused unread",
+            registry=registry,
+        )
+        self.in_flight_windows = Gauge(
+            "timbre_in_flight_windows", "Windows waiting or running", registry=registry
+        )
+
+    def dispatched(self, items: int, reason: DispatchReason) -> None:
+        """Count a batch."""
+        self.batch_windows.observe(items)
+        self.dispatches.labels(reason).inc()
+
+    def computed(self, seconds: float) -> None:
+        """Record an engine call."""
+        self.engine_seconds.observe(seconds)
+
+    def waited(self, seconds: float) -> None:
+        """Record a clip's time in the queue."""
+        self.queue_seconds.observe(seconds)
+
+    def dropped(self, items: int, reason: DropReason) -> None:
+        """Count windows that were not run."""
+        self.dropped_windows.labels(reason).inc(items)
+
+    def retried(self, items: int) -> None:
+        """Count windows run again."""
+        self.retried_windows.inc(items)

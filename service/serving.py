@@ -1,0 +1,166 @@
+"""One clip's way through a busy server: decoder threads → admission → batcher → result.
+
+Every stage is bounded and refuses at once rather than park work it may not finish in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from service.admission import Admission
+from service.batching import Batched, Batcher
+from service.classifier import Classifier, Heard
+from service.domain import (
+    DeadlineExceeded,
+    Logits,
+    NotReady,
+    Overloaded,
+    Result,
+    Samples,
+)
+from service.metrics import Metrics
+from service.settings import Settings
+
+NOT_READY_RETRY_S = 1.0
+"""Seconds; a pod that is starting or leaving has neighbours that are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A clip's result with where its time went, in seconds."""
+
+    heard: Heard
+    result: Result
+    decode_s: float
+    queue_s: float
+    inference_s: float
+
+
+class Serving:
+    """The loaded model and everything between it and the clients of one event loop."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take a warmed-up classifier; nothing is started until the first clip."""
+        self.classifier = classifier
+        self.settings = settings
+        self.metrics = metrics
+        self.clock = clock
+        self.draining = False
+        self.admission = Admission(settings.queue_windows, clock=clock)
+        self._batcher: Batcher[Samples, Logits] = Batcher(
+            classifier.runner,
+            streams=classifier.runner.runtime.streams,
+            max_batch=settings.max_batch,
+            observer=metrics,
+            clock=clock,
+        )
+        self._decoders = ThreadPoolExecutor(settings.engine_threads, thread_name_prefix="decode")
+        self._decoding = 0
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._closed = False
+        metrics.ready.set_function(lambda: float(self.ready))
+        metrics.in_flight_windows.set_function(lambda: float(self.admission.in_flight))
+
+    @property
+    def ready(self) -> bool:
+        """Whether new clips should be sent here. Overload doesn't change it."""
+        return not (self.draining or self._closed)
+
+    @property
+    def alive(self) -> bool:
+        """False only when an engine call has been under way for so long that it must be stuck."""
+        return self._batcher.longest_run_s < self.settings.stuck_s
+
+    def check(self) -> None:
+        """Refuse before a body is read: closed, or no room for even one window.
+
+        Raises:
+            NotReady, Overloaded: with the seconds to wait.
+        """
+        self._require_open()
+        refused = self.admission.refused_windows
+        try:
+            self.admission.check()
+        finally:
+            self.metrics.refused_windows.inc(self.admission.refused_windows - refused)
+
+    async def classify(self, data: bytes, *, deadline: float) -> Served:
+        """Classify a clip by `deadline` (seconds of `clock`); cancelling drops what is queued.
+
+        Raises:
+            TimbreError: what `Classifier.hear` raises, Overloaded, DeadlineExceeded, NotReady or
+                EngineFailed.
+        """
+        self._require_open()
+        started = self.clock()
+        self._inside += 1
+        self._empty.clear()
+        try:
+            heard = await self._hear(data, deadline)
+            decode_s = self.clock() - started
+            self.metrics.decode_seconds.observe(decode_s)
+            batched = await self._run(heard, deadline)
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+        result = self.classifier.conclude(heard, batched.answers)
+        self._measure(heard, result)
+        return Served(heard, result, decode_s, batched.queue_s, batched.engine_s)
+
+    async def close(self) -> None:
+        """Refuse new clips, and return when those inside are answered."""
+        self._closed = True
+        await self._empty.wait()
+        await self._batcher.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise NotReady("The server is shutting down.", NOT_READY_RETRY_S)
+
+    async def _hear(self, data: bytes, deadline: float) -> Heard:
+        if self._decoding >= self.settings.decode_backlog:
+            raise Overloaded(
+                f"{self._decoding} clips are being decoded.", self.admission.retry_after_s
+            )
+        self._decoding += 1
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self.clock())):
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._decoders, self.classifier.hear, data
+                )
+        except TimeoutError:
+            raise DeadlineExceeded("The clip was not decoded by the deadline.") from None
+        finally:
+            self._decoding -= 1
+
+    async def _run(self, heard: Heard, deadline: float) -> Batched[Logits]:
+        windows = len(heard.batch)
+        refused = self.admission.refused_windows
+        try:
+            permit = self.admission.admit(windows)
+        finally:
+            self.metrics.refused_windows.inc(self.admission.refused_windows - refused)
+        self.metrics.admitted_windows.inc(windows)
+        with permit:
+            return await self._batcher.submit(heard.batch, deadline=deadline)
+
+    def _measure(self, heard: Heard, result: Result) -> None:
+        self.metrics.clip_seconds.observe(heard.clip.duration_s)
+        self.metrics.decisions.labels(result.decision, result.label or "").inc()
+        if result.score is not None:
+            self.metrics.confidence.observe(result.score)

@@ -1,0 +1,89 @@
+"""One frozen settings object, read once from TIMBRE_* variables; docs/settings.md lists them.
+
+No setting may be called PORT, HOST or SERVICE_…: Kubernetes injects such names (TIMBRE_PORT) into
+every pod beside a Service called timbre.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.bundle import DEFAULT_BUNDLE
+from service.domain import TimbreError, Track
+
+PREFIX = "TIMBRE_"
+
+
+class SettingsError(TimbreError):
+    """A variable has a value that cannot be used."""
+
+    slug = "settings"
+    title = "A setting is wrong"
+
+
+class Settings(BaseModel):
+    """How this server runs. Each field is the variable TIMBRE_ plus its name in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    bundle: Path = DEFAULT_BUNDLE
+    """Folder of the bundle to serve; the embedded default model when not set."""
+    track: Track = Track.STABLE
+    """Which side of a rollout this pod is on: stable, canary or baseline. Told in every answer."""
+    runtime: Literal["openvino", "torch"] = "openvino"
+    """Engine: openvino serves; torch is the reference and needs the train extra."""
+    streams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Batches that run side by side."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """Threads of the engine over all streams; 0 takes the CPUs this process may use."""
+    max_batch: Annotated[int, Field(ge=1, le=64)] = 8
+    """Windows in a batch at most."""
+    queue_windows: Annotated[int, Field(ge=1, le=100_000)] = 128
+    """Windows inside at a time, waiting or running; a clip that doesn't fit is refused with 429."""
+    decode_backlog: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Clips that are decoded or wait for it at a time; one more is refused with 429."""
+    deadline_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """Seconds from the end of a request's headers to its answer; later is 504."""
+    body_timeout_s: Annotated[float, Field(gt=0, le=600)] = 15.0
+    """Seconds a client may take to send its body; slower is 408."""
+    drain_s: Annotated[float, Field(ge=0, le=600)] = 0.0
+    """Seconds to go on answering after SIGTERM, unready and with `Connection: close`, so that
+    load balancers can move on; set it where something balances between servers."""
+    stuck_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Seconds after which one engine call counts as stuck and liveness fails."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged; each request is one `info` line."""
+
+    @property
+    def engine_threads(self) -> int:
+        """`threads`, or as many as this process may use CPUs."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+def variable(field: str) -> str:
+    """Name the environment variable of a field."""
+    return f"{PREFIX}{field.upper()}"
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    Raises:
+        SettingsError: a value of the wrong type or out of range; the sentence names the variable.
+    """
+    given = {
+        field: environment[variable(field)]
+        for field in Settings.model_fields
+        if environment.get(variable(field), "") != ""
+    }
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = variable(str(problem["loc"][0]))
+        raise SettingsError(f"{name}={problem['input']!r}: {problem['msg']}.") from error

@@ -1,0 +1,111 @@
+"""The Bento: what is in it, that it serves from any folder, and that it ends when it can't."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from service.bundle import DEFAULT_BUNDLE, open_bundle
+from tests.support.audio import encoded, speech_like
+
+ROOT = Path(__file__).parents[2]
+BENTOML = [sys.executable, "-P", "-m", "bentoml"]
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """An environment with a Bento store of its own."""
+    folder = tmp_path_factory.mktemp("bentoml")
+    return {**os.environ, "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
+
+
+@pytest.fixture(scope="module")
+def bento(home: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the Bento as `make bento` does, and unpack it in a folder of its own."""
+    archive = tmp_path_factory.mktemp("bento") / "timbre.bento"
+    subprocess.run([*BENTOML, "build", "--output", "tag"], cwd=ROOT, env=home, check=True)
+    subprocess.run([*BENTOML, "export", "timbre:latest", str(archive)], env=home, check=True)
+    folder = archive.parent / "unpacked"
+    folder.mkdir()
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def test_it_asks_for_what_the_package_asks_for() -> None:
+    """bentofile.yaml repeats pyproject.toml's dependencies, since BentoML reads only one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bentofile = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
+    assert bentofile["python"]["packages"] == project["dependencies"]
+
+
+def test_it_holds_the_service_with_its_model(bento: Path) -> None:
+    """The bundle in it verifies; nothing of training or of the tests is there."""
+    source = bento / "src"
+    assert open_bundle(source / "service" / "default_bundle").digest == (
+        open_bundle(DEFAULT_BUNDLE).digest
+    )
+    assert {path.name for path in source.iterdir()} == {"LICENSE", "bentofile.yaml", "service"}
+    assert not list(source.rglob("__pycache__"))
+
+
+def test_it_serves_from_any_folder(bento: Path, home: Mapping[str, str], tmp_path: Path) -> None:
+    """Started elsewhere, it classifies a clip with the embedded model and ends with 0."""
+    port = _free_port()
+    command = [*BENTOML, "serve", str(bento), "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            seen = []
+            for line in server.stdout:
+                seen.append(line)
+                if '"message": "serving ' in line:
+                    break
+            answer = httpx.post(
+                f"http://127.0.0.1:{port}/v1/classify",
+                content=encoded(speech_like(3)),
+                timeout=PATIENCE_S,
+            )
+            assert answer.status_code == 200, seen
+            assert answer.json()["model"]["name"] == open_bundle(DEFAULT_BUNDLE).manifest.name
+        finally:
+            server.terminate()
+            server.communicate(timeout=PATIENCE_S)
+    assert server.returncode == 0
+
+
+def test_it_ends_when_its_bundle_is_wrong(
+    bento: Path, home: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The supervisor doesn't stay without a worker: the container ends, and says why."""
+    command = [*BENTOML, "serve", str(bento), "--host", "127.0.0.1", "--port", str(_free_port())]
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**home, "TIMBRE_BUNDLE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert "has no bundle.json to read" in ended.stdout

@@ -54,6 +54,10 @@ def main() -> None:
     """Emotion recognition for audio.
 
     \b
+    What do these recordings express? Here, or over HTTP:
+      timbre classify clip.wav calls/
+      timbre serve
+    \b
     Which model is built in, and is every byte of it in order?
       timbre bundle show
       timbre bundle verify

@@ -46,9 +46,7 @@ def test_help_loads_no_subcommand() -> None:
         "print({'pydantic', 'requests', 'rich', 'openvino', 'bentoml', 'numpy.linalg.lapack'} "
         "& set(sys.modules))"
     )
-    done = subprocess.run(  # noqa: S603 (our own interpreter)
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
 
 
@@ -60,7 +58,7 @@ def test_version_is_the_package_s() -> None:
 def test_an_unknown_command_is_a_usage_error() -> None:
     """Exit code 2, as of every command line."""
     result = timbre("nonsense")
-    assert result.exit_code == 2  # noqa: PLR2004
+    assert result.exit_code == 2
     assert "No such command 'nonsense'" in result.stderr
 
 

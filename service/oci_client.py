@@ -96,7 +96,7 @@ class OciClient(Registry):  # type: ignore[misc]
         """Close the connections."""
         self.session.close()
 
-    def do_request(  # noqa: PLR0913, PLR0917 (oras's signature)
+    def do_request(  # noqa: PLR0917 (oras's signature)
         self,
         url: str,
         method: str = "GET",

@@ -1,0 +1,134 @@
+"""The same answer alone and under load, and from either runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.bundle import Bundle
+from service.classifier import Classifier, open_classifier
+from service.serving import Served
+from tests.support.audio import encoded, speech_like
+from tests.support.stand import Stand, standing
+
+logger = logging.getLogger(__name__)
+
+CLIPS = 200
+LOGIT_BOUND = 1e-4
+"""Between a clip alone and the same clip under load, fp32."""
+RUNTIME_BOUND = 1e-3
+"""Between OpenVINO and torch, both computing in fp32 with the same fp16-rounded weights."""
+MAX_BATCH = 8
+ROOM = {"queue_windows": 100_000, "decode_backlog": CLIPS, "deadline_s": 600.0}
+"""So that nothing is refused: this is about answers."""
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[bytes]:
+    """Clips of 0.5 to 12 s, each another piece of a few voices: synthesis is slow."""
+    voices = [speech_like(12.0, seed) for seed in range(6)]
+    random = np.random.default_rng(0)
+    pieces = []
+    for number in range(CLIPS):
+        voice = voices[number % len(voices)]
+        length = int(random.uniform(0.5, 12.0) * 16_000)
+        start = int(random.integers(0, voice.size - length + 1))
+        pieces.append(encoded(voice[start : start + length]))
+    return pieces
+
+
+@pytest.fixture(scope="module")
+def open_classifiers(tiny: Bundle, classifier: Classifier) -> Callable[[int], Classifier]:
+    """Give a classifier with that many streams."""
+    two = open_classifier(tiny, streams=2, threads=2)
+    return lambda streams: classifier if streams == 1 else two
+
+
+def logits_of(stand: Stand, served: Served) -> NDArray[np.float32]:
+    """Give a clip's logits [windows, labels]."""
+    return np.array(stand.serving.answers[id(served.heard)], np.float32)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("streams", [1, 2])
+async def test_every_logit_is_the_same_alone_and_under_load(
+    streams: int,
+    clips: list[bytes],
+    open_classifiers: Callable[[int], Classifier],
+) -> None:
+    """200 clips at once share batches with each other, and none of their logits shows it."""
+    under_test = open_classifiers(streams)
+    async with standing(under_test, streams=streams, max_batch=MAX_BATCH, **ROOM) as stand:
+        far = stand.serving.clock() + 600
+        alone = [await stand.serving.classify(clip, deadline=far) for clip in clips]
+        batches = len(stand.runner.batches)
+        together = await asyncio.gather(
+            *(stand.serving.classify(clip, deadline=far) for clip in clips)
+        )
+        largest = 0.0
+        for solo, loaded in zip(alone, together, strict=True):
+            difference = logits_of(stand, solo) - logits_of(stand, loaded)
+            largest = max(largest, float(np.abs(difference).max(initial=0.0)))
+            assert solo.result.label == loaded.result.label
+            assert solo.result.decision == loaded.result.decision
+        under_load = stand.runner.batches[batches:]
+    logger.info("largest difference of a logit: %.3g", largest)
+    assert largest <= LOGIT_BOUND
+    assert sum(under_load) == sum(len(served.heard.batch) for served in together)
+    assert max(under_load) == MAX_BATCH
+    assert np.mean(under_load) > MAX_BATCH / 2, "so this wasn't load"
+
+
+@pytest.mark.asyncio
+async def test_every_logit_is_the_same_as_each_window_s_alone(
+    clips: list[bytes], classifier: Classifier
+) -> None:
+    """Nor do the windows of one clip, which are batched together, change each other."""
+    async with standing(classifier, max_batch=MAX_BATCH, **ROOM) as stand:
+        far = stand.serving.clock() + 600
+        together = await asyncio.gather(
+            *(stand.serving.classify(clip, deadline=far) for clip in clips[:40])
+        )
+        for served in together:
+            alone = np.concatenate([classifier.runner([window]) for window in served.heard.batch])
+            assert np.abs(logits_of(stand, served) - alone).max() <= LOGIT_BOUND
+
+
+@pytest.mark.asyncio
+async def test_over_http_too(clips: list[bytes], classifier: Classifier) -> None:
+    """The probabilities of 200 clips sent at once are those of each clip classified alone."""
+    async with standing(classifier, max_batch=MAX_BATCH, **ROOM) as stand:
+        answers = await asyncio.gather(
+            *(stand.client.post("/v1/classify", content=clip) for clip in clips)
+        )
+        assert max(stand.runner.batches) == MAX_BATCH
+        for clip, answer in zip(clips, answers, strict=True):
+            expected = classifier.classify(classifier.hear(clip))
+            assert answer.json()["label"] == expected.label
+            assert answer.json()["probabilities"] == pytest.approx(
+                dict(expected.probabilities), abs=LOGIT_BOUND
+            )
+
+
+def test_the_runtimes_agree(
+    tiny: Bundle,
+    clips: list[bytes],
+    classifier: Classifier,
+) -> None:
+    """OpenVINO says what torch says."""
+    reference = open_classifier(tiny, runtime="torch")
+    largest = 0.0
+    for clip in clips[:30]:
+        heard = classifier.hear(clip)
+        if heard.batch:
+            difference = np.array(classifier.runner(heard.batch)) - np.array(
+                reference.runner(heard.batch)
+            )
+            largest = max(largest, float(np.abs(difference).max()))
+    logger.info("largest difference of a logit: %.3g", largest)
+    assert 0 < largest <= RUNTIME_BOUND

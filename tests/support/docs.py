@@ -1,0 +1,166 @@
+"""The reference pages of docs/, written from the code: `python -m tests.support.docs --write`.
+
+Without --write it prints them. A test holds the committed pages against the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import types
+import typing
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from pydantic.fields import FieldInfo
+
+from service import problems
+from service.bundle import DEFAULT_BUNDLE
+from service.domain import TimbreError, Unavailable
+from service.metrics import Metrics
+from service.settings import Settings, variable
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+SETTINGS = """\
+# Settings
+
+Timbre reads its settings once, when it starts, from environment variables; an empty variable counts
+as not set. A value that cannot be used stops the start with one sentence that names the variable.
+
+"""
+
+METRICS = """\
+# Metrics
+
+`GET /metrics` has these in Prometheus' text format, beside the process's own CPU, memory and file
+descriptors (`process_*`, `python_*`). A histogram `x` is the series `x_bucket`, `x_sum` and
+`x_count`; a label's values are a closed set, never anything that a client sends.
+
+"""
+
+ERRORS = """\
+# Errors
+
+Every error is an RFC 9457 problem (`application/problem+json`) with `type`, `title`, `status`,
+`detail` and `request_id`. The type is stable, so programs may branch on it; `detail` says what is
+wrong with this one request and what to do. Answers of the types with Retry-After say in that header
+how many seconds to wait. No file, however damaged or hostile, makes a 5xx.
+
+"""
+
+
+def pages() -> dict[str, str]:
+    """Write every page: its name in docs/ and its text."""
+    return {
+        "settings.md": SETTINGS + _settings(),
+        "metrics.md": METRICS + _metrics(),
+        "errors.md": ERRORS + _errors(),
+    }
+
+
+def errors() -> list[type[TimbreError]]:
+    """Every error there is, TimbreError itself first."""
+    found: list[type[TimbreError]] = [TimbreError]
+    for error in found:
+        found += error.__subclasses__()
+    return found
+
+
+def metrics(registered: Metrics) -> list[MetricWrapperBase]:
+    """Timbre's own metrics of a registry, in the order in which they were registered."""
+    foreign = (ProcessCollector, PlatformCollector, GCCollector)
+    collectors = [
+        collector
+        for collector in registered.registry._collector_to_names
+        if not isinstance(collector, foreign)
+    ]
+    assert all(isinstance(collector, MetricWrapperBase) for collector in collectors)
+    return typing.cast("list[MetricWrapperBase]", collectors)
+
+
+def _settings() -> str:
+    rows = [
+        (
+            f"`{variable(name)}`",
+            _default(field),
+            _values(field),
+            " ".join((field.description or "").split()),
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+    return _table(("variable", "default", "values", "meaning"), rows)
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if default == DEFAULT_BUNDLE:
+        return "the embedded model"
+    return f"`{default.value if isinstance(default, StrEnum) else default}`"
+
+
+def _values(field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    if typing.get_origin(kind) in {typing.Union, types.UnionType}:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is typing.Literal:
+        return ", ".join(f"`{value}`" for value in typing.get_args(kind))
+    if issubclass(kind, StrEnum):
+        return ", ".join(f"`{value.value}`" for value in kind)
+    if issubclass(kind, Path):
+        return "a folder"
+    bounds: dict[str, float] = {}
+    for constraint in field.metadata:
+        for bound in ("ge", "gt", "le"):
+            if hasattr(constraint, bound):
+                bounds[bound] = getattr(constraint, bound)
+    noun = "a whole number" if kind is int else "a number"
+    low = f"above {bounds['gt']}" if "gt" in bounds else f"from {bounds['ge']}"
+    return f"{noun} {low} to {bounds['le']}"
+
+
+def _metrics() -> str:
+    rows = []
+    for metric in metrics(Metrics()):
+        kind = metric._type or "untyped"
+        suffix = {"counter": "_total", "info": "_info"}.get(kind, "")
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)
+        name = f"{metric._name or ''}{suffix}"
+        rows.append((f"`{name}`", kind, labels, f"{metric._documentation}."))
+    return _table(("metric", "type", "labels", "meaning"), rows)
+
+
+def _errors() -> str:
+    rows = []
+    known = {error.slug: error for error in reversed(errors())}
+    for slug, status in problems.STATUS.items():
+        error = known[slug]
+        wait = "yes" if issubclass(error, Unavailable) else ""
+        rows.append((str(status), f"`{problems.URN}{slug}`", f"{error.title}.", wait))
+    return _table(("status", "type", "title", "Retry-After"), rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def main() -> None:
+    """Print the pages, or write them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the pages to docs/")
+    write = parser.parse_args().write
+    for name, text in pages().items():
+        if write:
+            (DOCS / name).write_text(text, encoding="utf-8")
+        else:
+            print(text)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

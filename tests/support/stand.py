@@ -1,0 +1,168 @@
+"""The HTTP app in this process, with an engine and a decoder that a test holds and lets go."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+from prometheus_client import generate_latest
+
+from service.batching import Batched, DropReason
+from service.classifier import Classifier, Heard
+from service.domain import Logits, Samples
+from service.http import Desk, create_app
+from service.metrics import Metrics
+from service.runner import Wav2Vec2Runner
+from service.serving import Serving
+from service.settings import Settings
+
+PATIENCE_S = 30
+"""Real seconds after which a test that hangs fails."""
+
+
+class Gate:
+    """Passed freely until it is shut; `passing` tells of everyone who comes to it."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._open.set()
+        self._arrived = threading.Semaphore(0)
+
+    def shut(self) -> None:
+        """Hold who comes from now on, and forget who came."""
+        self._open.clear()
+        while self._arrived.acquire(blocking=False):
+            pass
+
+    def open(self) -> None:
+        """Let everyone go on."""
+        self._open.set()
+
+    def pass_through(self) -> None:
+        """Come to the gate, in a worker thread."""
+        self._arrived.release()
+        assert self._open.wait(PATIENCE_S), "the test never opened the gate"
+
+    async def reached(self) -> None:
+        """Wait for one more to have come."""
+        assert await asyncio.to_thread(self._arrived.acquire, timeout=PATIENCE_S)
+
+
+class HeldRunner(Wav2Vec2Runner):
+    """The runner behind a gate. It fails on `poison`, and notes the size of each batch."""
+
+    def __init__(self, runner: Wav2Vec2Runner) -> None:
+        super().__init__(runner.bundle, runner.runtime, runner.precision)
+        self.gate = Gate()
+        self.poison: Samples | None = None
+        self.batches: list[int] = []
+
+    def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
+        """Score windows once the gate is open."""
+        self.batches.append(len(windows))
+        self.gate.pass_through()
+        if self.poison is not None and any(np.array_equal(w, self.poison) for w in windows):
+            raise RuntimeError("a window this engine can't take")
+        return super().__call__(windows)
+
+
+class HeldClassifier(Classifier):
+    """The classifier whose decoding waits at a gate too."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.held = HeldRunner(classifier.runner)
+        super().__init__(self.held, classifier._voice)
+        self.decoding = Gate()
+
+    def hear(self, data: bytes, **limits: float) -> Heard:
+        """Decode once the gate is open."""
+        self.decoding.pass_through()
+        return super().hear(data, **limits)
+
+
+class WatchedMetrics(Metrics):
+    """Metrics that tell when windows have been dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = asyncio.Event()
+
+    def dropped(self, items: int, reason: DropReason) -> None:
+        """Count, and tell."""
+        super().dropped(items, reason)
+        self.drop.set()
+
+
+class WatchedServing(Serving):
+    """Serving that tells when clips are in the batcher, and keeps their logits by id(heard)."""
+
+    def __init__(self, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
+        self.skipped_s = 0.0
+        super().__init__(classifier, settings, metrics, clock=self._now)
+        self._submitted = asyncio.Semaphore(0)
+        self.answers: dict[int, Sequence[Logits]] = {}
+
+    def _now(self) -> float:
+        return time.monotonic() + self.skipped_s
+
+    async def _run(self, heard: Heard, deadline: float) -> Batched[Logits]:
+        # Whoever waits for this is scheduled only when what follows has gone as far as it can.
+        self._submitted.release()
+        batched = await super()._run(heard, deadline)
+        self.answers[id(heard)] = batched.answers
+        return batched
+
+    async def submitted(self, clips: int = 1) -> None:
+        """Wait until that many more clips have been decoded and submitted."""
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(clips):
+                await self._submitted.acquire()
+
+
+class Stand:
+    """The app with all its parts in reach."""
+
+    def __init__(self, classifier: Classifier, **settings: Any) -> None:  # noqa: ANN401
+        self.classifier = HeldClassifier(classifier)
+        self.runner = self.classifier.held
+        self.metrics = WatchedMetrics()
+        self.serving = WatchedServing(self.classifier, Settings(**settings), self.metrics)
+        self.desk = Desk()
+        self.desk.serving = self.serving
+        self.desk.render_metrics = lambda: generate_latest(self.metrics.registry)
+        self.app = create_app(self.desk)
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app),
+            base_url="http://timbre",
+            timeout=PATIENCE_S,
+        )
+
+    def sample(self, name: str, **labels: str) -> float:
+        """Read a metric; 0 when it has not been counted yet."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def let_go(self) -> None:
+        """Open all gates."""
+        self.runner.gate.open()
+        self.classifier.decoding.open()
+
+
+@asynccontextmanager
+async def standing(classifier: Classifier, **settings: Any) -> AsyncIterator[Stand]:  # noqa: ANN401
+    """Build a stand and take it down again, with nothing left inside."""
+    stand = Stand(classifier, **settings)
+    try:
+        async with stand.client:
+            yield stand
+    finally:
+        stand.let_go()
+        async with asyncio.timeout(PATIENCE_S):
+            await stand.serving.close()
+    assert stand.desk.buffered == 0, "bytes that nobody gave back"
+    assert stand.serving.admission.in_flight == 0, "permits that nobody gave back"

@@ -1,0 +1,134 @@
+"""Settings: one frozen object, and a wrong value says which variable it is in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.bundle import DEFAULT_BUNDLE
+from service.domain import Track
+from service.settings import Settings, SettingsError, load, variable
+
+INJECTED = ("PORT", "HOST", "SERVICE")
+"""What Kubernetes puts after TIMBRE_ in every pod beside a Service called timbre."""
+
+
+def test_without_variables_everything_has_its_default() -> None:
+    """An empty environment serves the embedded model."""
+    settings = load({})
+    assert settings == Settings()
+    assert settings.bundle == DEFAULT_BUNDLE
+    assert settings.track is Track.STABLE
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("bundle", "/models/a", Path("/models/a")),
+        ("track", "canary", Track.CANARY),
+        ("runtime", "torch", "torch"),
+        ("streams", "2", 2),
+        ("threads", "3", 3),
+        ("max_batch", "16", 16),
+        ("queue_windows", "10", 10),
+        ("decode_backlog", "5", 5),
+        ("deadline_s", "2.5", 2.5),
+        ("body_timeout_s", "1", 1.0),
+        ("drain_s", "15", 15.0),
+        ("stuck_s", "0.5", 0.5),
+        ("log_level", "debug", "debug"),
+    ],
+)
+def test_a_variable_sets_its_field(field: str, text: str, value: object) -> None:
+    """Every field has its variable, and no other field changes."""
+    settings = load({variable(field): text})
+    assert getattr(settings, field) == value
+    assert settings.model_dump(exclude={field}) == Settings().model_dump(exclude={field})
+
+
+def test_every_field_is_in_the_list_above() -> None:
+    """A new setting gets its case."""
+    mark = test_a_variable_sets_its_field.pytestmark[0]  # type: ignore[attr-defined]
+    assert [case[0] for case in mark.args[1]] == list(Settings.model_fields)
+
+
+@pytest.mark.parametrize("field", list(Settings.model_fields))
+def test_an_empty_variable_is_not_set(field: str) -> None:
+    """Charts and compose files write empty strings where nothing was given."""
+    assert load({variable(field): ""}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("field", "least", "most", "step"),
+    [
+        ("streams", 1, 64, 1),
+        ("threads", 0, 256, 1),
+        ("max_batch", 1, 64, 1),
+        ("queue_windows", 1, 100_000, 1),
+        ("decode_backlog", 1, 100_000, 1),
+        ("deadline_s", 0.001, 600, 0.001),
+        ("body_timeout_s", 0.001, 600, 0.001),
+        ("drain_s", 0, 600, 0.001),
+        ("stuck_s", 0.001, 3600, 0.001),
+    ],
+)
+def test_a_number_is_accepted_up_to_its_bounds_and_no_further(
+    field: str, least: float, most: float, step: float
+) -> None:
+    """The least and the most are taken, the next ones are not."""
+    for value in (least, most):
+        assert getattr(load({variable(field): str(value)}), field) == value
+    for value in (least - step, most + step):
+        with pytest.raises(SettingsError, match=variable(field)):
+            load({variable(field): str(value)})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("TIMBRE_TRACK", "purple"),
+        ("TIMBRE_RUNTIME", "onnx"),
+        ("TIMBRE_THREADS", "many"),
+        ("TIMBRE_THREADS", "1.5"),
+        ("TIMBRE_DEADLINE_S", "nan"),
+        ("TIMBRE_DEADLINE_S", "inf"),
+        ("TIMBRE_LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_variable(name: str, text: str) -> None:
+    """One sentence: the variable, what it holds, and what it may hold."""
+    with pytest.raises(SettingsError) as refusal:
+        load({name: text})
+    assert str(refusal.value).startswith(f"{name}={text!r}: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_other_variables_are_not_read() -> None:
+    """Kubernetes' own, and typos, change nothing."""
+    environment = {
+        "TIMBRE_PORT": "tcp://10.0.0.1:3000",
+        "TIMBRE_SERVICE_HOST": "10.0.0.1",
+        "TIMBRE_PORT_3000_TCP": "tcp://10.0.0.1:3000",
+        "THREADS": "7",
+    }
+    assert load(environment) == Settings()
+
+
+def test_no_setting_has_a_name_that_kubernetes_injects() -> None:
+    """A Service called timbre sets TIMBRE_PORT and others in every pod beside it."""
+    assert not [name for name in Settings.model_fields if name.upper().startswith(INJECTED)]
+
+
+def test_settings_do_not_change() -> None:
+    """What was read at the start holds to the end."""
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().threads = 2
+
+
+def test_threads_are_counted_when_not_given() -> None:
+    """As many as this process may use, which a container's CPU set limits."""
+    assert Settings(threads=3).engine_threads == 3
+    assert Settings().engine_threads == len(os.sched_getaffinity(0))

@@ -34,18 +34,23 @@ from service.serving import Serving
 
 logger = logging.getLogger("timbre")
 
+settings = configuration.load()
 desk = Desk()
+LAST_RESORT_S = 5.0
+"""Seconds after our own limits when BentoML's time-out ends a request that they didn't."""
 SWAGGER_UI = Path(bentoml_server.__file__).parent / "static_content"
 
 
 @bentoml.service(
     name="timbre",
     workers=1,
-    # All three are this project's own: BentoML's access log is text, its metrics take unknown
-    # paths for label values (a client could fill the memory), and its time-out answers in text.
+    # Both are this project's own: BentoML's access log is text, and its metrics take unknown paths
+    # for label values, with which a client could fill the memory.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
-    traffic={"timeout": 3600},
+    # Ours come first. It can't be switched off, and it keeps 5 KB of every request until it is due,
+    # answered or not: so not a second more than needed.
+    traffic={"timeout": max(settings.deadline_s, settings.body_timeout_s) + LAST_RESORT_S},
 )
 @bentoml.asgi_app(create_app(desk, reference_assets=SWAGGER_UI), path="/")
 class Timbre:
@@ -54,9 +59,8 @@ class Timbre:
     def __init__(self) -> None:
         """Load and warm up; the server is ready when this returns."""
         try:
-            settings = configuration.load()
             _log_json(settings.log_level)
-            self.serving = desk.serving = _load(settings)
+            self.serving = desk.serving = _load()
         except Exception as error:
             logger.critical("cannot start: %s", error)
             _end_supervisor()
@@ -78,7 +82,7 @@ class Timbre:
         await self.serving.close()
 
 
-def _load(settings: configuration.Settings) -> Serving:
+def _load() -> Serving:
     """Open the bundle, warm the runner up, and tell the metrics what is served."""
     bundle = open_bundle(settings.bundle)
     manifest = bundle.manifest

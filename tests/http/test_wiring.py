@@ -1,0 +1,31 @@
+"""How the app is wired into BentoML, where that can be seen without a server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+SHOW = "import json; from service.app import Timbre; print(json.dumps(Timbre.config))"
+
+
+def _config(**settings: str) -> dict[str, dict[str, float]]:
+    """The service's configuration, from a process of its own with these variables."""
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW], env=settings, capture_output=True, text=True, check=True
+    )
+    config: dict[str, dict[str, float]] = json.loads(shown.stdout)
+    return config
+
+
+def test_bentoml_s_own_time_out_comes_last_but_soon() -> None:
+    """It keeps 5 KB of each request until it is due: an hour of it once filled the memory."""
+    assert _config(TIMBRE_DEADLINE_S="20", TIMBRE_BODY_TIMEOUT_S="7")["traffic"]["timeout"] == 25
+    assert _config(TIMBRE_DEADLINE_S="2", TIMBRE_BODY_TIMEOUT_S="7")["traffic"]["timeout"] == 12
+
+
+def test_there_is_one_worker_without_bentoml_s_metrics() -> None:
+    """Its metrics would take a client's paths for label values."""
+    config = _config()
+    assert config["workers"] == 1
+    assert config["metrics"] == {"enabled": False}

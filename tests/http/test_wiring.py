@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 SHOW = "import json; from service.app import Timbre; print(json.dumps(Timbre.config))"
 
 
-def _config(**settings: str) -> dict[str, dict[str, float]]:
+def _config(**settings: str) -> dict[str, Any]:
     """The service's configuration, from a process of its own with these variables."""
     shown = subprocess.run(
         [sys.executable, "-c", SHOW], env=settings, capture_output=True, text=True, check=True
     )
-    config: dict[str, dict[str, float]] = json.loads(shown.stdout)
+    config: dict[str, Any] = json.loads(shown.stdout)
     return config
 
 

@@ -178,6 +178,7 @@ def openapi() -> dict[str, Any]:
             "/v1/classify": {
                 "post": {
                     "operationId": "classify",
+                    "tags": ["Clips"],
                     "summary": "Classify the emotion of a clip",
                     "description": f"Send the file as the body, or as multipart form field "
                     f"`file`. {limits}",
@@ -203,6 +204,7 @@ def openapi() -> dict[str, Any]:
             "/v1/audio-classification": {
                 "post": {
                     "operationId": "audioClassification",
+                    "tags": ["Clips"],
                     "summary": "Classify, by the Hugging Face inference contract",
                     "description": "For huggingface_hub's InferenceClient(model=URL). An empty "
                     f"list means that no speech was found. {limits}",
@@ -236,6 +238,7 @@ def openapi() -> dict[str, Any]:
             "/v1/model": {
                 "get": {
                     "operationId": "model",
+                    "tags": ["Model"],
                     "summary": "The facts of the model that is served",
                     "parameters": [_REQUEST_ID_PARAMETER],
                     "responses": {"200": _answer("The facts", "ModelFacts"), **_problems((503,))},

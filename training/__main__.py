@@ -24,14 +24,14 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--run",
     type=_FOLDER,
-    default=Path("runs/latest"),
-    help="Where checkpoints and figures go; a run that was stopped resumes from here.",
+    help="Where checkpoints and figures go; a run that was stopped resumes from here.  "
+    "[default: runs/NAME-VERSION]",
 )
 @click.option("--out", type=_FOLDER, help="Folder of the bundle.  [default: RUN/bundle]")
 @click.option(
     "--test", is_flag=True, help="Also measure the test split. Do so once, when all is decided."
 )
-def main(name: str, root: Path, run: Path, out: Path | None, *, test: bool) -> None:
+def main(name: str, root: Path, run: Path | None, out: Path | None, *, test: bool) -> None:
     r"""Prepare, train, evaluate and export a bundle by CONFIG: a name or a TOML file.
 
     \b
@@ -43,6 +43,7 @@ def main(name: str, root: Path, run: Path, out: Path | None, *, test: bool) -> N
         # Here, so that --help and a wrong argument don't wait ten seconds for torch.
         from training.pipeline import make_bundle  # noqa: PLC0415
 
+        run = run or Path("runs") / f"{config.bundle.name}-{config.bundle.version}"
         bundle = make_bundle(config, root, run, out or run / "bundle", test=test)
     except (configuration.ConfigError, TimbreError) as error:
         raise click.ClickException(str(error)) from error

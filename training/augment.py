@@ -12,21 +12,8 @@ from numpy.typing import NDArray
 
 from service.domain import SAMPLE_RATE, Samples, Window, WindowSpec
 from service.voice import FRAME
-from service.windows import MARGIN_S
+from service.windows import span
 from training.config import Augmentation
-
-
-def speech_span(speech: NDArray[np.bool_], samples: int) -> tuple[int, int]:
-    """First and last sample of the speech with its margin, as `service.windows.lay` takes them.
-
-    The whole clip where no speech was found: a training clip has a label all the same.
-    """
-    spoken = np.flatnonzero(speech)
-    if not spoken.size:
-        return 0, samples
-    margin = round(MARGIN_S * SAMPLE_RATE)
-    first = max(0, int(spoken[0]) * FRAME - margin)
-    return first, min(samples, (int(spoken[-1]) + 1) * FRAME + margin)
 
 
 def crop(first: int, last: int, spec: WindowSpec, rng: np.random.Generator) -> Window:
@@ -73,13 +60,13 @@ def augment(
     rng: np.random.Generator,
 ) -> tuple[Samples, Window]:
     """One training view of a clip: the samples to cut from, and the window to cut."""
-    first, last = speech_span(speech, samples.size)
-    span = samples[first:last]
+    first, last = span(speech, FRAME, samples.size)
+    spoken = samples[first:last]
     if rng.random() < settings.speed_probability:
-        span = change_speed(span, rng.uniform(*settings.speed))
-    window = crop(0, span.size, spec, rng)
+        spoken = change_speed(spoken, rng.uniform(*settings.speed))
+    window = crop(0, spoken.size, spec, rng)
     if noises and rng.random() < settings.noise_probability:
         noise = noises[int(rng.integers(len(noises)))]
-        offset = int(rng.integers(noise.size))
-        span = add_noise(span, np.roll(noise, -offset)[: span.size], rng.uniform(*settings.snr_db))
-    return span, window
+        noise = np.roll(noise, -int(rng.integers(noise.size)))[: spoken.size]
+        spoken = add_noise(spoken, noise, rng.uniform(*settings.snr_db))
+    return spoken, window

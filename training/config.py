@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.domain import WindowSpec
 
 CONFIGS = Path(__file__).parent / "configs"
+
+
+Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class ConfigError(Exception):
@@ -22,11 +25,13 @@ class _Section(BaseModel):
 
 
 class Identity(_Section):
-    """What the bundle will be called."""
+    """What the bundle will be called, and what its card says of it."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: str
     version: str
     licence: str
+    limits: tuple[str, ...] = ()
+    """Sentences for the card: what is known to be wrong with the data or the model."""
 
 
 class Windows(_Section):
@@ -34,6 +39,11 @@ class Windows(_Section):
 
     window_s: float = 3.0
     hop_s: float = 1.5
+
+    @model_validator(mode="after")
+    def _hops_within_the_window(self) -> Self:
+        _ = self.spec  # WindowSpec knows the rule
+        return self
 
     @property
     def spec(self) -> WindowSpec:
@@ -45,7 +55,7 @@ class Model(_Section):
     """The checkpoint to start from, and what is changed in its configuration."""
 
     checkpoint: str
-    """A folder, or a model's name on a hub. Relative folders are taken from the data root."""
+    """A folder, absolute or in the data root, or with `hub:` before it a model's name on a hub."""
     freeze: Literal["nothing", "front-end", "encoder"] = "front-end"
     """What keeps its weights: a front end that already hears needs no labels to stay so, and with
     few speakers even the layers above may generalise best as they are."""
@@ -78,9 +88,9 @@ class Training(_Section):
 class Augmentation(_Section):
     """What happens to a training window; see augment.py for what each promises."""
 
-    noise_probability: float = 0.5
+    noise_probability: Probability = 0.5
     snr_db: tuple[float, float] = (5.0, 25.0)
-    speed_probability: float = 0.5
+    speed_probability: Probability = 0.5
     speed: tuple[float, float] = (0.9, 1.1)
 
 

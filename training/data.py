@@ -16,6 +16,7 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
+from service import __version__
 from service.audio import decode
 from service.domain import Samples, TimbreError
 from service.voice import NAME, VoiceActivity
@@ -31,6 +32,8 @@ class Recording:
     """One labelled file of a manifest."""
 
     path: Path
+    name: str
+    """The path in the manifest."""
     corpus: str
     speaker: str
     language: str
@@ -55,6 +58,7 @@ def read_manifest(folder: Path) -> list[Recording]:
         try:
             recording = Recording(
                 folder / row["path"],
+                row["path"],
                 *(row[key] for key in ("corpus", "speaker", "language", "label", "split")),
             )
         except KeyError as error:
@@ -77,12 +81,12 @@ def thin(recordings: list[Recording], split: str, most: int | None) -> list[Reco
     return [chosen[i] for i in np.linspace(0, len(chosen) - 1, most).astype(int)]
 
 
-def digest(recordings: Sequence[Recording], folder: Path) -> str:
-    """sha256 over the paths, labels and bytes of the recordings, in order of path."""
+def digest(recordings: Sequence[Recording]) -> str:
+    """sha256 over the names, labels and bytes of the recordings, in order of path."""
     sha = hashlib.sha256()
     for recording in sorted(recordings, key=lambda recording: recording.path):
         content = hashlib.sha256(recording.path.read_bytes()).hexdigest()
-        name = recording.path.relative_to(folder).as_posix()
+        name = recording.name
         sha.update(f"{name}\t{recording.label}\t{content}\n".encode())
     return sha.hexdigest()
 
@@ -105,19 +109,22 @@ def prepare(recordings: Sequence[Recording], cache: Path) -> datasets.Dataset:
         samples=datasets.Value("binary"),
         speech=datasets.Value("binary"),
     )
+    # What the rows are made of is in the cache's fingerprint: the bytes, and the code that hears.
+    made_of = (digest(recordings), NAME, __version__)
     # A tuple: of a list it would make one shard, and one detector, for each recording.
     return datasets.Dataset.from_generator(
         _examples,
         features=features,
         cache_dir=str(cache),
-        gen_kwargs={"recordings": tuple(recordings), "voice_activity": NAME},
+        gen_kwargs={"recordings": tuple(recordings), "made_of": made_of},
     )
 
 
-def _examples(recordings: tuple[Recording, ...], voice_activity: str) -> Iterator[dict[str, Any]]:
-    """Yield rows; the detector's name is an argument so that the cache's fingerprint has it."""
-    if voice_activity != NAME:
-        raise ValueError(f"no such detector: {voice_activity}")
+def _examples(
+    recordings: tuple[Recording, ...],
+    made_of: tuple[str, ...],  # noqa: ARG001 - for the fingerprint
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows."""
     voice = VoiceActivity()
     for recording in recordings:
         try:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import openvino
 import torch
+from pydantic import ValidationError
 
 from service.bundle import AudioDraft, AudioFacts, Bundle, DataFacts, PrecisionFacts, seal
 from service.voice import NAME as VOICE_ACTIVITY
-from training.config import Config
+from training.config import Config, ConfigError
 from training.data import LABELS
 
 if TYPE_CHECKING:
@@ -71,7 +72,26 @@ def draft(
     reference: Mapping[str, Any] | None = None,
     data: Sequence[DataFacts] = (),
 ) -> AudioDraft:
-    """What bundle.json will say; without figures for the bundle that is about to be measured."""
+    """What bundle.json will say; without figures for the bundle that is about to be measured.
+
+    Raises:
+        ConfigError: the name, version or licence is none that a bundle can have.
+    """
+    try:
+        return _draft(config, temperature, metrics or {}, reference or {}, tuple(data))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise ConfigError(f"The bundle's {field}: {problem['msg']}.") from error
+
+
+def _draft(
+    config: Config,
+    temperature: float,
+    metrics: Mapping[str, Any],
+    reference: Mapping[str, Any],
+    data: tuple[DataFacts, ...],
+) -> AudioDraft:
     return AudioDraft(
         name=config.bundle.name,
         version=config.bundle.version,
@@ -90,11 +110,11 @@ def draft(
                 runtimes={"openvino": OPENVINO, "torch": TORCH},
                 temperature=temperature,
                 review_threshold=REVIEW_THRESHOLD,
-                metrics=metrics or {},
+                metrics=metrics,
             )
         },
-        reference=reference or {},
-        data=tuple(data),
+        reference=reference,
+        data=data,
     )
 
 

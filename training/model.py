@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForAudioClassification
 
 from training import config
+from training.config import ConfigError
 from training.data import LABELS
 
 if TYPE_CHECKING:
@@ -25,9 +26,15 @@ def build(settings: config.Model, root: Path) -> PreTrainedModel:
     Args:
         settings: the checkpoint and what changes in its configuration.
         root: where relative checkpoint folders are.
+
+    Raises:
+        ConfigError: there is no such folder.
     """
-    local = root / settings.checkpoint
-    source = str(local) if local.is_dir() else settings.checkpoint
+    source = settings.checkpoint.removeprefix(HUB)
+    if source == settings.checkpoint:
+        source = str(root / source)
+        if not Path(source).is_dir():
+            raise ConfigError(f"No checkpoint in {source}; for a model of a hub write {HUB}NAME.")
     names = dict(enumerate(LABELS))
     configuration = AutoConfig.from_pretrained(
         source,
@@ -39,13 +46,17 @@ def build(settings: config.Model, root: Path) -> PreTrainedModel:
     # Square, so that a head can start as a linear probe: see `probe`.
     configuration.classifier_proj_size = configuration.hidden_size
     model: PreTrainedModel = AutoModelForAudioClassification.from_pretrained(
-        source, config=configuration, dtype=torch.float32
+        source, config=configuration, dtype=torch.float32, use_safetensors=True
     )
     if settings.freeze == "encoder":
         model.base_model.requires_grad_(requires_grad=False)
     elif settings.freeze == "front-end":
         model.base_model.get_submodule("feature_extractor").requires_grad_(requires_grad=False)
     return model
+
+
+HUB = "hub:"
+"""Before a checkpoint's name: nothing is fetched from elsewhere by a slip of the pen."""
 
 
 class Windows(Protocol):

@@ -14,7 +14,7 @@ from service.bundle import Bundle, DataFacts
 from service.classifier import open_classifier
 from service.domain import Samples
 from training import calibrate, evaluate, export, report
-from training.config import Config
+from training.config import Config, ConfigError
 from training.data import SPLITS, Recording, digest, prepare, read_manifest, thin
 from training.train import train
 
@@ -48,8 +48,12 @@ def make_bundle(config: Config, root: Path, run: Path, out: Path, *, test: bool)
     Raises:
         ConfigError, TimbreError: the data, the configuration or the result cannot be used.
     """
+    export.draft(config)  # a wrong name or version is better found before the training than after
     recordings = read_manifest(root / "speech")
+    measured = ("validation", "test") if test else ("validation",)
     sets = {split: thin(recordings, split, config.training.max_clips) for split in SPLITS}
+    data = list(facts({split: sets[split] for split in ("train", *measured)}))
+    _claim(run, config, sets["train"])
     cache = run.parent / "cache"
     model = train(
         config,
@@ -59,17 +63,29 @@ def make_bundle(config: Config, root: Path, run: Path, out: Path, *, test: bool)
         root=root,
         run=run,
     )
-    measured = ("validation", "test") if test else ("validation",)
-    bundle = export_bundle(
-        config,
-        model,
-        {split: sets[split] for split in measured},
-        out,
-        [*facts({split: sets[split] for split in ("train", *measured)}, root / "speech")],
-    )
+    bundle = export_bundle(config, model, {split: sets[split] for split in measured}, out, data)
     figures = bundle.manifest.model_dump(mode="json")["precisions"]["fp32"]["metrics"]
     (run / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return bundle
+
+
+def _claim(run: Path, config: Config, training: Sequence[Recording]) -> None:
+    """Tie a run's folder to what is trained there, so that no checkpoint of another is resumed."""
+    claim = json.dumps(
+        {
+            "config": config.model_dump(mode="json", exclude={"bundle"}),
+            "training_data": digest(training),
+        },
+        indent=2,
+    )
+    file = run / "run.json"
+    if file.is_file() and file.read_text(encoding="utf-8") != claim:
+        raise ConfigError(
+            f"{run} holds a run of another configuration or of other data; "
+            "give another --run, or remove it."
+        )
+    run.mkdir(parents=True, exist_ok=True)
+    file.write_text(claim, encoding="utf-8")
 
 
 def export_bundle(
@@ -114,7 +130,7 @@ def noises(folder: Path) -> list[Samples]:
     ]
 
 
-def facts(sets: Sets, folder: Path) -> Iterator[DataFacts]:
+def facts(sets: Sets) -> Iterator[DataFacts]:
     """What each corpus gave to each set, with a digest of it."""
     for split, recordings in sets.items():
         for corpus in sorted({recording.corpus for recording in recordings}):
@@ -123,6 +139,6 @@ def facts(sets: Sets, folder: Path) -> Iterator[DataFacts]:
                 name=corpus,
                 split=split,
                 clips=len(members),
-                sha256=digest(members, folder),
+                sha256=digest(members),
                 licence=LICENCES.get(corpus, "unknown"),
             )

@@ -23,9 +23,10 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from service.domain import Samples, Window, WindowSpec
 from service.runtime import cpu_features
-from service.windows import cut
+from service.voice import FRAME
+from service.windows import cut, span
 from training import model as models
-from training.augment import augment, speech_span
+from training.augment import augment
 from training.config import Augmentation, Config
 from training.data import arrays
 
@@ -72,7 +73,7 @@ class CentredWindows(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         clip = self._clips[index]
         samples, speech = arrays(clip)
-        first, last = speech_span(speech, samples.size)
+        first, last = span(speech, FRAME, samples.size)
         start = max(first, (first + last - self._spec.window) // 2)
         window = Window(start, min(start + self._spec.window, last), 0.0)
         return {"input_values": cut(samples, window, self._spec), "labels": clip["label"]}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.domain import SAMPLE_RATE, WindowSpec
 from service.voice import FRAME
 from tests.support.audio import speech_like
-from training.augment import add_noise, augment, change_speed, crop, speech_span
+from training.augment import add_noise, augment, change_speed, crop
 from training.config import Augmentation
 
 SPEC = WindowSpec(1.0, 0.5)
@@ -55,18 +55,6 @@ def test_a_crop_is_within_the_speech(first: int, length: int, seed: int) -> None
     window = crop(first, first + length, SPEC, np.random.default_rng(seed))
     assert first <= window.start < window.stop <= first + length
     assert window.stop - window.start == min(length, SPEC.window)
-
-
-def test_a_clip_without_speech_is_used_whole() -> None:
-    """It has a label all the same."""
-    assert speech_span(np.zeros(10, bool), 5_000) == (0, 5_000)
-
-
-def test_the_span_is_the_speech_with_its_margin() -> None:
-    """As windows are laid when a model is served."""
-    speech = np.zeros(100, bool)
-    speech[40:60] = True
-    assert speech_span(speech, 100 * FRAME) == (40 * FRAME - 1600, 60 * FRAME + 1600)
 
 
 def test_a_view_depends_on_its_generator_alone() -> None:

@@ -19,7 +19,7 @@ def _scored(label: str, logits: list[list[float]], corpus: str = "a", speaker: s
     windows = [Window(i, i + 1_000, 1.0) for i in range(len(logits))]
     clip = Clip(samples, 1.0, 16_000, 1)
     heard = Heard(clip, float(len(logits)), windows, [samples] * len(logits))
-    recording = Recording(Path("x"), corpus, speaker, "en", label, "validation")
+    recording = Recording(Path("x"), "x", corpus, speaker, "en", label, "validation")
     return Scored(recording, heard, np.array(logits, np.float32))
 
 

@@ -12,9 +12,18 @@ from click.testing import CliRunner
 from service.bundle import Bundle, open_bundle
 from service.classifier import open_classifier
 from training.__main__ import main
-from training.config import Config, Identity, Model, Training, Windows
+from training.config import (
+    Augmentation,
+    Config,
+    ConfigError,
+    Identity,
+    Model,
+    Training,
+    Windows,
+)
 from training.data import LABELS, read_manifest
 from training.pipeline import make_bundle, noises
+from training.report import model_card
 
 CONFIG = Config(
     bundle=Identity(name="made-here", version="1.2.3", licence="For tests only"),
@@ -95,6 +104,48 @@ def test_a_finished_run_is_not_trained_again(bundle: Bundle, data: Path, run: Pa
     again = make_bundle(CONFIG, data, run, run / "again", test=False)
     assert again.manifest.files["torch/model.safetensors"] == before
     assert "test" not in again.manifest.precisions["fp32"].metrics
+
+
+def test_a_run_of_another_configuration_is_not_resumed(
+    bundle: Bundle, data: Path, run: Path, tmp_path: Path
+) -> None:
+    """Its weights would be sealed under a configuration that didn't make them."""
+    assert bundle.folder.is_dir()
+    other = CONFIG.model_copy(update={"training": Training(epochs=2, batch_size=4)})
+    with pytest.raises(ConfigError, match="another configuration"):
+        make_bundle(other, data, run, tmp_path / "bundle", test=False)
+
+
+@pytest.mark.parametrize("identity", [{"name": "a--b-"}, {"version": "one"}, {"licence": ""}])
+def test_a_wrong_name_is_found_before_the_training(
+    data: Path, tmp_path: Path, identity: dict[str, str]
+) -> None:
+    """And not by the bundle, an hour later."""
+    wrong = CONFIG.model_copy(update={"bundle": CONFIG.bundle.model_copy(update=identity)})
+    with pytest.raises(ConfigError, match=f"The bundle's {next(iter(identity))}"):
+        make_bundle(wrong, data, tmp_path / "run", tmp_path / "bundle", test=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistyped_checkpoint_is_no_hub_s(data: Path, tmp_path: Path) -> None:
+    """Nothing is fetched unless it is asked for."""
+    wrong = CONFIG.model_copy(update={"model": Model(checkpoint="chekpoint")})
+    with pytest.raises(ConfigError, match=r"No checkpoint in .*hub:NAME"):
+        make_bundle(wrong, data, tmp_path / "run", tmp_path / "bundle", test=False)
+
+
+def test_the_card_says_what_augmentation_did() -> None:
+    """Whatever its probabilities are, none among them."""
+    settings = Augmentation(noise_probability=0.25, speed_probability=0)
+    card = model_card(
+        CONFIG.model_copy(update={"augmentation": settings}),
+        parameters=1,
+        temperature=1.0,
+        metrics={},
+        data=[],
+    )
+    assert "25% mixed with noise" in card
+    assert "played at" not in card
 
 
 def test_the_same_seed_gives_the_same_weights(bundle: Bundle, data: Path, tmp_path: Path) -> None:

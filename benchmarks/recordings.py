@@ -18,6 +18,7 @@ from benchmarks.load import solo
 from service.audio import decode
 from service.classifier import Classifier
 from service.domain import SAMPLE_RATE, Clip, Decision, Result, Samples
+from training.augment import add_noise
 
 MAX_NOISE_S = 600.0
 
@@ -58,25 +59,24 @@ def heard_as_silence(
 ) -> list[bool]:
     """Whether each recording, with noise mixed in at `snr_db` (inf: none), is `no_speech`.
 
-    The SNR is that of the samples the detector takes for speech in the clean recording.
+    The SNR is that of the span that has speech in the clean recording.
     """
     random = np.random.default_rng(0)
     missed = []
     for recording in tqdm(speech, desc=f"speech at {snr_db:g} dB", unit="clip"):
         samples = decode(recording.path.read_bytes()).samples
         if np.isfinite(snr_db):
-            heard = classifier.listen(as_clip(samples))
-            active = np.zeros(samples.size, bool)
-            for window in heard.windows:
-                active[window.start : window.stop] = True
-            power = float(np.mean(np.square(samples[active] if active.any() else samples)))
+            first, last = _spoken(classifier, samples)
             noise = noises[int(random.integers(len(noises)))]
-            noise = np.resize(np.roll(noise, -int(random.integers(noise.size))), samples.size)
-            noise_power = float(np.mean(np.square(noise))) or 1.0
-            gain = np.sqrt(power / noise_power / 10 ** (snr_db / 10))
-            samples = (samples + gain * noise).astype(np.float32)
+            noise = np.roll(noise, -int(random.integers(noise.size)))
+            samples = add_noise(samples, noise, snr_db, slice(first, last))
         missed.append(not classifier.listen(as_clip(samples)).batch)
     return missed
+
+
+def _spoken(classifier: Classifier, samples: Samples) -> tuple[int, int]:
+    windows = classifier.listen(as_clip(samples)).windows
+    return (windows[0].start, windows[-1].stop) if windows else (0, samples.size)
 
 
 def noise_recordings(folder: Path) -> dict[str, Samples]:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from service.domain import Overloaded
 
@@ -116,8 +116,12 @@ class Admission:
     def check(self) -> None:
         """Raise Overloaded when full; for the header-time gate, when a clip's size is unknown."""
         if self.full:
-            self.refused_windows += 1.0 if self._average_clip is None else self._average_clip
-            raise self._overloaded()
+            self.refuse(self._reason)
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise Overloaded for a clip of unknown size, which counts as an average one."""
+        self.refused_windows += 1.0 if self._average_clip is None else self._average_clip
+        raise Overloaded(reason, self.retry_after_s)
 
     def admit(self, windows: int) -> Permit:
         """Let a clip of that many windows in; raises Overloaded at once when they don't fit.
@@ -131,7 +135,7 @@ class Admission:
         self._average_clip += CLIP_MEMORY * (windows - self._average_clip)
         if self._in_flight and windows > max(0, self.capacity - self._in_flight):
             self.refused_windows += windows
-            raise self._overloaded()
+            raise Overloaded(self._reason, self.retry_after_s)
         self._measure()
         self._in_flight += windows
         self.admitted_windows += windows
@@ -152,7 +156,6 @@ class Admission:
             self._since_release_s += now - self._measured_at
         self._measured_at = now
 
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(
-            f"{self._in_flight} of {self.capacity} windows are in flight", self.retry_after_s
-        )
+    @property
+    def _reason(self) -> str:
+        return f"{self._in_flight} of {self.capacity} windows are in flight"

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 import bentoml
+import uvicorn
 from bentoml._internal import server as bentoml_server
 
 # BentoML's supervisor sets this for metrics shared by many workers. There is one here, and values
@@ -38,7 +39,27 @@ settings = configuration.load()
 desk = Desk()
 LAST_RESORT_S = 5.0
 """Seconds after our own limits when BentoML's time-out ends a request that they didn't."""
+KEEP_ALIVE_S = 120
+"""Seconds an idle connection stays open. Gateways and load balancers keep theirs for up to 90 s
+and reuse them without asking: a server that closes first loses the request that is on its way."""
 SWAGGER_UI = Path(bentoml_server.__file__).parent / "static_content"
+
+
+class _PatientConfig(uvicorn.Config):
+    """uvicorn's configuration, with idle connections kept.
+
+    BentoML's worker has a flag for it, but no variable and no setting: started in any other way
+    than by `timbre serve`, a Bento's image among them, it would close them after 5 s. The worker
+    imports this module before it makes its configuration.
+    """
+
+    def load(self) -> None:
+        """Load, as uvicorn does before it listens."""
+        super().load()
+        self.timeout_keep_alive = max(self.timeout_keep_alive, KEEP_ALIVE_S)
+
+
+uvicorn.Config = _PatientConfig  # type: ignore[misc]
 
 
 @bentoml.service(
@@ -55,6 +76,12 @@ SWAGGER_UI = Path(bentoml_server.__file__).parent / "static_content"
 @bentoml.asgi_app(create_app(desk, reference_assets=SWAGGER_UI), path="/")
 class Timbre:
     """Loads the bundle, then fills the desk of the HTTP app that is mounted at the root."""
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def verify() -> None:
+        """Refuse a wrong bundle in the supervisor, which then ends with an error of its own."""
+        open_bundle(settings.bundle)
 
     def __init__(self) -> None:
         """Load and warm up; the server is ready when this returns."""

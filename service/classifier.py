@@ -14,7 +14,7 @@ import numpy as np
 from service.audio import MAX_DURATION_S, decode
 from service.bundle import Bundle, Precision, RuntimeName
 from service.domain import Clip, Logits, Result, Samples, Window, WindowSpec
-from service.runner import Wav2Vec2Runner, open_runner
+from service.runner import Runner, open_runner
 from service.voice import FRAME, VoiceActivity
 from service.windows import conclude, cut, lay, scored, speech_seconds
 
@@ -32,7 +32,7 @@ class Heard:
 class Classifier:
     """One bundle's way from bytes to a result; both halves are safe from any thread."""
 
-    def __init__(self, runner: Wav2Vec2Runner, voice: VoiceActivity) -> None:
+    def __init__(self, runner: Runner, voice: VoiceActivity) -> None:
         """Take a runner and the voice activity that its bundle was made with."""
         manifest = runner.bundle.manifest
         self.runner = runner

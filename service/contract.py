@@ -77,7 +77,8 @@ class Classification(_Answer):
     label: str | None
     """The likeliest emotion; null without speech."""
     score: float | None
-    """Its calibrated probability: of clips that score 0.8, about 80% have this label."""
+    """Its calibrated probability: of clips like the model's validation set that score 0.8, about
+    80% have this label; elsewhere it may say too much."""
     decision: Decision
     """accept; review when the score is below the model's threshold; no_speech."""
     probabilities: Mapping[str, float]

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from service.bundle import Bundle, Precision, RuntimeName
 from service.domain import BundleError, Logits, Samples
 from service.runtime import OpenVINORuntime, Runtime, TorchRuntime
+
+
+class Runner(Protocol):
+    """What turns a bundle's inputs into logits, whatever its model is."""
+
+    bundle: Bundle
+    runtime: Runtime
+    precision: Precision
+
+    def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
+        """Score inputs in one engine call: float32 [labels] for each."""
+
+    def warm_up(self, max_batch: int) -> None:
+        """Run every batch size once, so that no caller waits for a compilation."""
 
 
 class Wav2Vec2Runner:
@@ -45,9 +60,13 @@ class Wav2Vec2Runner:
                     )
 
 
+_RUNNERS: Mapping[str, Callable[[Bundle, Runtime, Precision], Runner]] = {"audio": Wav2Vec2Runner}
+"""By a bundle's kind."""
+
+
 def open_runner(
     bundle: Bundle, *, runtime: RuntimeName, precision: Precision, streams: int, threads: int
-) -> Wav2Vec2Runner:
+) -> Runner:
     """Load the weights of a bundle into the runner of its kind.
 
     Raises:
@@ -59,4 +78,4 @@ def open_runner(
         engine = TorchRuntime(weights)
     else:
         engine = OpenVINORuntime(weights, streams=streams, threads=threads)
-    return Wav2Vec2Runner(bundle, engine, precision)
+    return _RUNNERS[bundle.manifest.kind](bundle, engine, precision)

@@ -7,7 +7,7 @@ the serving image needs no torch.
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -87,10 +87,12 @@ class Network:
         finally:
             self._requests.put(request)
 
-    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Run once; the outputs, in the model's order, are copies that outlive the request."""
+    def __call__(
+        self, inputs: Mapping[str, NDArray[np.float32]] | Sequence[NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        """Run once, on inputs by name or in the model's order; outputs are copies, in its order."""
         with self._request() as request:
-            request.infer(dict(inputs), share_inputs=True)
+            request.infer(inputs, share_inputs=True)
             outputs = range(len(request.results))
             return [np.array(request.get_output_tensor(number).data) for number in outputs]
 
@@ -106,7 +108,7 @@ class OpenVINORuntime:
 
     def __call__(self, windows: Samples) -> Logits:
         """Score windows; see `Runtime`."""
-        return self._network({"input_values": windows})[0]
+        return self._network([windows])[0]
 
 
 class TorchRuntime:

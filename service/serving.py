@@ -6,27 +6,26 @@ Every stage is bounded and refuses at once rather than park work it may not fini
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from service.admission import Admission
-from service.batching import Batched, Batcher
+from service.batching import NOT_READY_RETRY_S, Batched, Batcher
 from service.classifier import Classifier, Heard
 from service.domain import (
     DeadlineExceeded,
     Logits,
     NotReady,
-    Overloaded,
     Result,
     Samples,
 )
 from service.metrics import Metrics
 from service.settings import Settings
-
-NOT_READY_RETRY_S = 1.0
-"""Seconds; a pod that is starting or leaving has neighbours that are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +66,7 @@ class Serving:
         )
         self._decoders = ThreadPoolExecutor(settings.engine_threads, thread_name_prefix="decode")
         self._decoding = 0
+        self._hearing: dict[int, float] = {}
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -81,21 +81,29 @@ class Serving:
 
     @property
     def alive(self) -> bool:
-        """False only when an engine call has been under way for so long that it must be stuck."""
-        return self._batcher.longest_run_s < self.settings.stuck_s
+        """False only when a call has been under way for so long that it must be stuck.
+
+        One of the engine, or of a decoder, which has the engine look for speech.
+        """
+        now = self.clock()
+        hearing_s = max((now - since for since in tuple(self._hearing.values())), default=0.0)
+        return max(hearing_s, self._batcher.longest_run_s) < self.settings.stuck_s
 
     def check(self) -> None:
-        """Refuse before a body is read: closed, or no room for even one window.
+        """Refuse before a body is read: closed, or no room for one more clip or window.
 
         Raises:
             NotReady, Overloaded: with the seconds to wait.
         """
         self._require_open()
-        refused = self.admission.refused_windows
-        try:
+        self._require_decoder()
+        with self._counted():
             self.admission.check()
-        finally:
-            self.metrics.refused_windows.inc(self.admission.refused_windows - refused)
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Refuse a clip of unknown size for a reason of the caller's; raises Overloaded."""
+        with self._counted():
+            self.admission.refuse(reason)
 
     async def classify(self, data: bytes, *, deadline: float) -> Served:
         """Classify a clip by `deadline` (seconds of `clock`); cancelling drops what is queued.
@@ -122,39 +130,60 @@ class Serving:
         return Served(heard, result, decode_s, batched.queue_s, batched.engine_s)
 
     async def close(self) -> None:
-        """Refuse new clips, and return when those inside are answered."""
+        """Refuse new clips, and return when those inside are answered.
+
+        All are by their deadlines; what still runs then is stuck, and not waited for.
+        """
         self._closed = True
-        await self._empty.wait()
-        await self._batcher.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.deadline_s):
+                await self._empty.wait()
+                await self._batcher.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def _require_open(self) -> None:
         if self._closed:
             raise NotReady("The server is shutting down.", NOT_READY_RETRY_S)
 
-    async def _hear(self, data: bytes, deadline: float) -> Heard:
+    def _require_decoder(self) -> None:
         if self._decoding >= self.settings.decode_backlog:
-            raise Overloaded(
-                f"{self._decoding} clips are being decoded.", self.admission.retry_after_s
-            )
+            self.refuse(f"{self._decoding} clips are being decoded.")
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Bring what admission refuses meanwhile into the metrics."""
+        refused = self.admission.refused_windows
+        try:
+            yield
+        finally:
+            self.metrics.refused_windows.inc(self.admission.refused_windows - refused)
+
+    async def _hear(self, data: bytes, deadline: float) -> Heard:
+        self._require_decoder()
         self._decoding += 1
         try:
             async with asyncio.timeout(max(0.0, deadline - self.clock())):
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._decoders, self.classifier.hear, data
+                    self._decoders, self._hear_now, data
                 )
         except TimeoutError:
             raise DeadlineExceeded("The clip was not decoded by the deadline.") from None
         finally:
             self._decoding -= 1
 
+    def _hear_now(self, data: bytes) -> Heard:
+        """Hear a clip in a decoder's thread, and let `alive` see since when."""
+        thread = threading.get_ident()
+        self._hearing[thread] = self.clock()
+        try:
+            return self.classifier.hear(data)
+        finally:
+            del self._hearing[thread]
+
     async def _run(self, heard: Heard, deadline: float) -> Batched[Logits]:
         windows = len(heard.batch)
-        refused = self.admission.refused_windows
-        try:
+        with self._counted():
             permit = self.admission.admit(windows)
-        finally:
-            self.metrics.refused_windows.inc(self.admission.refused_windows - refused)
         self.metrics.admitted_windows.inc(windows)
         with permit:
             return await self._batcher.submit(heard.batch, deadline=deadline)

@@ -6,6 +6,7 @@ every pod beside a Service called timbre.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,9 +39,10 @@ class Settings(BaseModel):
     runtime: Literal["openvino", "torch"] = "openvino"
     """Engine: openvino serves; torch is the reference and needs the train extra."""
     streams: Annotated[int, Field(ge=1, le=64)] = 1
-    """Batches that run side by side."""
+    """Batches that run side by side; torch runs one."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """Threads of the engine over all streams; 0 takes the CPUs this process may use."""
+    """Threads of openvino over all streams; 0 takes the CPUs this process may use, which a
+    container's CPU limit bounds. torch has OMP_NUM_THREADS."""
     max_batch: Annotated[int, Field(ge=1, le=64)] = 8
     """Windows in a batch at most."""
     queue_windows: Annotated[int, Field(ge=1, le=100_000)] = 128
@@ -62,7 +64,33 @@ class Settings(BaseModel):
     @property
     def engine_threads(self) -> int:
         """`threads`, or as many as this process may use CPUs."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or cpus()
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cpus(cgroups: Path = CGROUPS) -> int:
+    """CPUs this process may use: of its affinity, and of its container's CPU limit, rounded up.
+
+    A limit is a share of time, which the affinity doesn't show: a pod limited to 2 CPUs sees all of
+    its node's, and 64 threads on 2 CPUs' time get in each other's way.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    quota, period = _quota(cgroups)
+    return min(allowed, math.ceil(quota / period)) if quota > 0 else allowed
+
+
+def _quota(cgroups: Path) -> tuple[int, int]:
+    """Microseconds of CPU in a period, and the period, by cgroup v2 or v1; 0 of 1 for no limit."""
+    try:
+        if (limit := cgroups / "cpu.max").is_file():
+            quota, period = limit.read_text().split()
+            return (0, 1) if quota == "max" else (int(quota), int(period))
+        quota = (cgroups / "cpu" / "cpu.cfs_quota_us").read_text()
+        return int(quota), int((cgroups / "cpu" / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return 0, 1
 
 
 def variable(field: str) -> str:

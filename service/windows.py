@@ -1,7 +1,7 @@
 """Clip → windows → the clip's result. Pure, and the same in training, evaluation and serving.
 
 Windows are laid over the *span* of a clip, from the first speech to the last, so that silence
-around it changes nothing. All windows of a model have one length: a model that normalises over
+around it is not heard. All windows of a model have one length: a model that normalises over
 time gives a padded clip other logits than the same clip alone, and windows of one length can share
 a batch without padding.
 """
@@ -50,10 +50,7 @@ def lay(speech: NDArray[np.bool_], frame: int, samples: int, spec: WindowSpec) -
     """
     if speech.sum() * frame < MIN_SPEECH_S * SAMPLE_RATE:
         return []
-    margin = round(MARGIN_S * SAMPLE_RATE)
-    spoken = np.flatnonzero(speech)
-    first = max(0, int(spoken[0]) * frame - margin)
-    last = min(samples, (int(spoken[-1]) + 1) * frame + margin)
+    first, last = span(speech, frame, samples)
     if last - first <= spec.window:
         starts = [first]
     else:
@@ -65,6 +62,19 @@ def lay(speech: NDArray[np.bool_], frame: int, samples: int, spec: WindowSpec) -
         before, until = np.interp((start, stop), edges, spoken_by)
         windows.append(Window(start, stop, float(until - before)))
     return windows
+
+
+def span(speech: NDArray[np.bool_], frame: int, samples: int) -> tuple[int, int]:
+    """From the first to the last speech of a clip, in samples, with `MARGIN_S` on either side.
+
+    The whole clip where there is no speech; arguments as for `lay`.
+    """
+    spoken = np.flatnonzero(speech)
+    if not spoken.size:
+        return 0, samples
+    margin = round(MARGIN_S * SAMPLE_RATE)
+    first = max(0, int(spoken[0]) * frame - margin)
+    return first, min(samples, (int(spoken[-1]) + 1) * frame + margin)
 
 
 def speech_seconds(speech: NDArray[np.bool_], frame: int, samples: int) -> float:

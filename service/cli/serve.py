@@ -18,10 +18,6 @@ import service
 from service import settings as configuration
 from service.bundle import open_bundle
 
-KEEP_ALIVE_S = 120
-"""Seconds an idle connection stays open. Gateways and load balancers keep theirs for up to 90 s
-and reuse them without asking: a server that closes first loses the request that is on its way."""
-
 _BUNDLE = configuration.variable("bundle")
 
 
@@ -83,7 +79,6 @@ def serve(host: str, port: int, bundle: Path | None) -> None:
         [
             *(sys.executable, "-P", "-m", "bentoml", "serve", "service.app:Timbre"),
             *("--host", host, "--port", str(port), "--working-dir", str(home)),
-            *("--timeout-keep-alive", str(KEEP_ALIVE_S)),
         ],
         environment,
     )

@@ -161,7 +161,6 @@ class TestBecoming:
             "--host": "127.0.0.1",
             "--port": str(port),
             "--working-dir": str(ROOT),
-            "--timeout-keep-alive": "120",
         }
         assert environment["TIMBRE_BUNDLE"] == str(tiny_model.folder)
         assert environment["BENTOML_DO_NOT_TRACK"] == "True"

@@ -1,12 +1,24 @@
-"""One tiny model for all tests of the HTTP side: making it loads torch, which takes seconds."""
+"""What all tests of the HTTP side share: one tiny model, and stands whose answers are checked.
+
+Making the model loads torch, which takes seconds. On a stand the engine and the decoder wait at
+gates that a test opens, so that what is queued, running or gone at any moment is the test's choice
+and not the machine's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
+import pytest_asyncio
 
 from service.bundle import Bundle
 from service.classifier import Classifier, open_classifier
+from tests.support.asking import Standing, check_it
 from tests.support.models import tiny_model_bundle
+from tests.support.stand import Stand, standing
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +31,23 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def classifier(tiny: Bundle) -> Classifier:
     """Its classifier, with one stream."""
     return open_classifier(tiny)
+
+
+@pytest.fixture
+def make(classifier: Classifier) -> Standing:
+    """Build stands with settings of one's own; all their answers are checked."""
+
+    @asynccontextmanager
+    async def checked(**options: Any) -> AsyncIterator[Stand]:  # noqa: ANN401
+        async with standing(classifier, **options) as stand:
+            stand.client.event_hooks = {"response": [check_it]}
+            yield stand
+
+    return checked
+
+
+@pytest_asyncio.fixture
+async def stand(make: Standing) -> AsyncIterator[Stand]:
+    """A stand with the default settings."""
+    async with make() as stand:
+        yield stand

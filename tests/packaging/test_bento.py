@@ -21,13 +21,15 @@ from tests.support.audio import encoded, speech_like
 ROOT = Path(__file__).parents[2]
 BENTOML = [sys.executable, "-P", "-m", "bentoml"]
 PATIENCE_S = 60
+IDLE_S = 6
+"""More than the 5 s after which BentoML's worker closes idle connections by default."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """An environment with a Bento store of its own."""
     folder = tmp_path_factory.mktemp("bentoml")
-    return {**os.environ, "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
+    return {**os.environ, "BENTOML_HOME": str(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,18 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _still_open_after(seconds: float, port: int) -> bool:
+    """Whether a connection that has had one answer is still open when it has rested so long."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as line:
+        line.sendall(b"GET /livez HTTP/1.1\r\nhost: timbre\r\n\r\n")
+        assert line.recv(1024).startswith(b"HTTP/1.1 200")
+        line.settimeout(seconds)
+        try:
+            return line.recv(1) != b""
+        except TimeoutError:  # nothing came, and so no end of the connection either
+            return True
 
 
 def test_it_asks_for_what_the_package_asks_for() -> None:
@@ -87,6 +101,7 @@ def test_it_serves_from_any_folder(bento: Path, home: Mapping[str, str], tmp_pat
                 timeout=PATIENCE_S,
             )
             assert answer.status_code == 200, seen
+            assert _still_open_after(IDLE_S, port)
             assert answer.json()["model"]["name"] == open_bundle(DEFAULT_BUNDLE).manifest.name
         finally:
             server.terminate()
@@ -108,4 +123,5 @@ def test_it_ends_when_its_bundle_is_wrong(
         timeout=PATIENCE_S,
         check=False,
     )
-    assert "has no bundle.json to read" in ended.stdout
+    assert "has no bundle.json to read" in ended.stdout + ended.stderr
+    assert ended.returncode != 0

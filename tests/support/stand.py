@@ -18,7 +18,7 @@ from service.classifier import Classifier, Heard
 from service.domain import Logits, Samples
 from service.http import Desk, create_app
 from service.metrics import Metrics
-from service.runner import Wav2Vec2Runner
+from service.runner import Runner, Wav2Vec2Runner
 from service.serving import Serving
 from service.settings import Settings
 
@@ -57,7 +57,7 @@ class Gate:
 class HeldRunner(Wav2Vec2Runner):
     """The runner behind a gate. It fails on `poison`, and notes the size of each batch."""
 
-    def __init__(self, runner: Wav2Vec2Runner) -> None:
+    def __init__(self, runner: Runner) -> None:
         super().__init__(runner.bundle, runner.runtime, runner.precision)
         self.gate = Gate()
         self.poison: Samples | None = None
@@ -164,5 +164,5 @@ async def standing(classifier: Classifier, **settings: Any) -> AsyncIterator[Sta
         stand.let_go()
         async with asyncio.timeout(PATIENCE_S):
             await stand.serving.close()
-    assert stand.desk.buffered == 0, "bytes that nobody gave back"
+    assert stand.desk.buffers.held == 0, "bytes that nobody gave back"
     assert stand.serving.admission.in_flight == 0, "permits that nobody gave back"

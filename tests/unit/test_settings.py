@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from service.bundle import DEFAULT_BUNDLE
 from service.domain import Track
-from service.settings import Settings, SettingsError, load, variable
+from service.settings import Settings, SettingsError, cpus, load, variable
 
 INJECTED = ("PORT", "HOST", "SERVICE")
 """What Kubernetes puts after TIMBRE_ in every pod beside a Service called timbre."""
@@ -132,3 +132,36 @@ def test_threads_are_counted_when_not_given() -> None:
     """As many as this process may use, which a container's CPU set limits."""
     assert Settings(threads=3).engine_threads == 3
     assert Settings().engine_threads == len(os.sched_getaffinity(0))
+
+
+class TestCpus:
+    """Threads follow the CPU limit of the container, which the affinity doesn't show."""
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("100000 100000", 1), ("50000 100000", 1), ("110000 100000", 2), ("nonsense", None)],
+    )
+    def test_cgroup_v2(self, tmp_path: Path, text: str, expected: int | None) -> None:
+        """A part of a CPU counts as one; what can't be read is no limit."""
+        (tmp_path / "cpu.max").write_text(text)
+        allowed = len(os.sched_getaffinity(0))
+        assert cpus(tmp_path) == min(expected or allowed, allowed)
+
+    @pytest.mark.parametrize("text", ["max 100000", "6400000 100000"])
+    def test_no_limit_below_the_affinity(self, tmp_path: Path, text: str) -> None:
+        """Without a limit, or with a wide one, the affinity counts."""
+        (tmp_path / "cpu.max").write_text(text)
+        assert cpus(tmp_path) == len(os.sched_getaffinity(0))
+
+    @pytest.mark.parametrize(("quota", "expected"), [("100000", 1), ("-1", None)])
+    def test_cgroup_v1(self, tmp_path: Path, quota: str, expected: int | None) -> None:
+        """The older files mean the same; -1 is no limit."""
+        (tmp_path / "cpu").mkdir()
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
+        (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
+        allowed = len(os.sched_getaffinity(0))
+        assert cpus(tmp_path) == min(expected or allowed, allowed)
+
+    def test_no_cgroups(self, tmp_path: Path) -> None:
+        """Where there are none, the affinity counts."""
+        assert cpus(tmp_path) == len(os.sched_getaffinity(0))

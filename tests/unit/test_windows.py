@@ -24,6 +24,7 @@ from service.windows import (
     softmax,
     speech_seconds,
 )
+from service.windows import span as service_span
 
 MARGIN = round(MARGIN_S * SAMPLE_RATE)
 LEAST_FRAMES = math.ceil(MIN_SPEECH_S * SAMPLE_RATE / FRAME)
@@ -51,6 +52,11 @@ def span(speech: NDArray[np.bool_], samples: int) -> tuple[int, int]:
     frames = np.flatnonzero(speech)
     first, last = int(frames[0]) * FRAME, int(frames[-1] + 1) * FRAME
     return max(0, first - MARGIN), min(samples, last + MARGIN)
+
+
+def test_the_span_of_a_clip_without_speech_is_all_of_it() -> None:
+    """Training has clips with a label in which no speech is found."""
+    assert service_span(np.zeros(10, bool), FRAME, 5000) == (0, 5000)
 
 
 class TestLay:

@@ -1,0 +1,128 @@
+"""What is left of a request: its line in the log, and its counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.envelope import JsonFormatter
+from tests.support.asking import CLASSIFY, SPEECH, WINDOWS, Answer, Standing, post
+from tests.support.models import LABELS
+from tests.support.stand import Stand
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
+    """Read the log's lines of requests, as they are written."""
+    caplog.set_level(logging.INFO, "timbre.requests")
+
+    def read() -> list[dict[str, Any]]:
+        records = [record for record in caplog.records if record.name == "timbre.requests"]
+        texts = [JsonFormatter().format(record) for record in records]
+        assert not any("\n" in text for text in texts)
+        return [json.loads(text) for text in texts]
+
+    return read
+
+
+Lines = Callable[[], list[dict[str, Any]]]
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class TestLog:
+    """One line of JSON a request: enough to find and time it, nothing of what was said."""
+
+    async def test_a_request_is_one_line(self, make: Standing, lines: Lines) -> None:
+        async with make(track="canary") as stand:
+            headers = {"x-request-id": "some-id", "traceparent": TRACEPARENT}
+            await stand.client.post(CLASSIFY, content=SPEECH, headers=headers)
+        (line,) = lines()
+        assert line["id"] == "some-id"
+        assert line["traceparent"] == TRACEPARENT
+        assert (line["method"], line["route"], line["status"]) == ("POST", CLASSIFY, 200)
+        assert (line["model"], line["version"], line["track"]) == ("tiny", "1.0.0", "canary")
+        assert (line["windows"], line["duration_s"]) == (WINDOWS, 2.0)
+        for time in ("total_ms", "decode_ms", "queue_ms", "inference_ms"):
+            assert line[time] >= 0
+        assert line["level"] == "info"
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", line["time"])
+
+    async def test_it_says_nothing_of_the_clip_or_the_caller(
+        self, stand: Stand, lines: Lines
+    ) -> None:
+        """No file name, no label, no score, no query, no header but the two that find it."""
+        await stand.client.post(
+            CLASSIFY + "?timeline=true&name=private",
+            files={"file": ("private.wav", SPEECH, "audio/private")},
+            headers={"user-agent": "private", "traceparent": "private", "authorization": "private"},
+        )
+        await stand.client.get("/private/private.wav")
+        for line in lines():
+            text = json.dumps(line)
+            assert "private" not in text
+            assert "traceparent" not in line
+            assert not {"label", "score", "probabilities", "top"} & set(line)
+            assert not [label for label in LABELS if label in text]
+        assert lines()[1]["route"] == "other"
+
+    async def test_a_refusal_is_one_line_with_its_problem(self, stand: Stand, lines: Lines) -> None:
+        await stand.client.post(CLASSIFY, content=b"no audio")
+        (line,) = lines()
+        assert (line["status"], line["problem"], line["level"]) == (400, "not-audio", "info")
+
+    async def test_a_log_that_leaves_requests_out_has_none(
+        self, stand: Stand, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """TIMBRE_LOG_LEVEL=warning is for who logs at the gateway."""
+        caplog.set_level(logging.WARNING, "timbre.requests")
+        await post(stand)
+        assert not [record for record in caplog.records if record.name == "timbre.requests"]
+
+
+class TestMetrics:
+    """What Prometheus sees."""
+
+    async def test_requests_are_counted_by_route_and_status(self, stand: Stand) -> None:
+        await post(stand)
+        await post(stand, b"no audio")
+        for status, count in (("200", 1), ("400", 1)):
+            counted = stand.sample("timbre_requests_total", route=CLASSIFY, status=status)
+            assert counted == count
+        assert stand.sample("timbre_problems_total", type="not-audio") == 1
+        assert stand.sample("timbre_request_seconds_count", route=CLASSIFY) == 2
+
+    async def test_a_client_cannot_make_series(self, stand: Stand) -> None:
+        """Paths, methods, ids and content types that nobody knows leave no label behind."""
+        await post(stand)
+        await stand.client.get("/none")
+        before = self._series(await stand.client.get("/metrics"))
+        for number in range(20):
+            await stand.client.get(f"/none/{number}")
+            await stand.client.request(f"METHOD{number}", "/none", content=b"")
+            await stand.client.get("/web/" + "x" * number + ".js")
+            await stand.client.get(f"/v1/model/{number}?a={number}")
+        after = self._series(await stand.client.get("/metrics"))
+        assert {series for series in after - before if 'route="/metrics"' not in series} == set()
+
+    @staticmethod
+    def _series(answer: Answer) -> set[str]:
+        return {
+            line.rpartition(" ")[0] for line in answer.text.splitlines() if not line.startswith("#")
+        }
+
+    async def test_a_clip_is_measured_on_its_way(self, stand: Stand) -> None:
+        label = (await post(stand)).json()
+        decided = {"decision": label["decision"], "label": label["label"]}
+        assert stand.sample("timbre_decisions_total", **decided) == 1
+        for name in ("confidence", "clip_seconds", "decode_seconds", "queue_seconds"):
+            assert stand.sample(f"timbre_{name}_count") == 1, name
+        assert stand.sample("timbre_batch_windows_sum") == WINDOWS
+        assert stand.sample("timbre_admitted_windows_total") == WINDOWS
+        assert stand.sample("timbre_in_flight_windows") == 0

@@ -1,0 +1,89 @@
+"""How large a body may be: raw, as a form, as JSON, and all of them together."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service import bodies
+from tests.support.asking import CLASSIFY, HUB, SPEECH, in_pieces, post, problem
+from tests.support.stand import Stand
+
+pytestmark = pytest.mark.asyncio
+
+
+class TestSize:
+    """Bodies are accepted up to their limit and not a byte further, whoever counts."""
+
+    @pytest.fixture(autouse=True)
+    def _limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bodies, "MAX_RAW_BYTES", len(SPEECH))
+        monkeypatch.setattr(bodies, "MAX_FORM_BYTES", len(SPEECH) + bodies.ENVELOPE_BYTES)
+
+    @pytest.mark.parametrize("chunked", [True, False])
+    async def test_raw(self, stand: Stand, *, chunked: bool) -> None:
+        for more, status in ((0, 200), (1, 413)):
+            body = SPEECH + bytes(more)
+            content = in_pieces(body) if chunked else body
+            answer = await stand.client.post(CLASSIFY, content=content)
+            assert answer.status_code == status
+        assert problem(answer) == "too-large"
+
+    async def test_a_chunked_body_is_not_read_beyond_the_limit(self, stand: Stand) -> None:
+        """What comes after the byte too many stays where it is."""
+
+        async def endless() -> AsyncIterator[bytes]:
+            yield SPEECH
+            yield b"\0"
+            pytest.fail("the body was read on")
+
+        assert problem(await stand.client.post(CLASSIFY, content=endless())) == "too-large"
+
+    async def test_multipart(self, stand: Stand) -> None:
+        """The file counts; the form around it has its own allowance."""
+        for more, status in ((0, 200), (1, 413)):
+            answer = await stand.client.post(CLASSIFY, files={"file": SPEECH + bytes(more)})
+            assert answer.status_code == status
+        assert problem(answer) == "too-large"
+
+    async def test_a_multipart_body_is_bounded_as_a_whole(self, stand: Stand) -> None:
+        form = {"file": SPEECH, "note": bytes(bodies.ENVELOPE_BYTES)}
+        assert problem(await stand.client.post(CLASSIFY, files=form)) == "too-large"
+
+    async def test_json(self, stand: Stand) -> None:
+        """The decoded clip counts."""
+        for more, status in ((0, 200), (1, 413)):
+            inputs = base64.b64encode(SPEECH + bytes(more)).decode()
+            answer = await stand.client.post(HUB, json={"inputs": inputs})
+            assert answer.status_code == status
+        assert problem(answer) == "too-large"
+
+    async def test_a_json_body_is_bounded_as_a_whole(
+        self, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        body = json.dumps({"inputs": base64.b64encode(SPEECH).decode()}).encode()
+        monkeypatch.setattr(bodies, "MAX_JSON_BYTES", len(body))
+        headers = {"content-type": "application/json"}
+        for more, status in ((0, 200), (1, 413)):
+            padded = body + b" " * more
+            answer = await stand.client.post(HUB, content=padded, headers=headers)
+            assert answer.status_code == status
+
+    async def test_the_limit_of_all_bodies_together(
+        self, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Exactly filled is accepted, one byte more is not."""
+        monkeypatch.setattr(bodies, "MAX_BUFFERED_BYTES", len(SPEECH))
+        assert (await post(stand)).status_code == 200
+        monkeypatch.setattr(bodies, "MAX_BUFFERED_BYTES", len(SPEECH) - 1)
+        assert problem(await post(stand)) == "overloaded"
+
+    async def test_a_length_that_is_no_length_is_counted(self, stand: Stand) -> None:
+        """Servers refuse such headers; behind one that doesn't, the bytes count."""
+        for length in ("", "-1", "many", "9" * 5000):
+            headers = {"content-length": length}
+            answer = await stand.client.post(CLASSIFY, content=in_pieces(SPEECH), headers=headers)
+            assert answer.status_code in {200, 413}

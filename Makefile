@@ -52,9 +52,9 @@ imports: $(DEV) ## Check that imports point one way
 train: $(DEV) ## Train a model and make its bundle
 	$(BIN)/python -m training $(TRAIN_ARGS)
 
-# Ratios within one run: nothing else should be busy on the machine meanwhile.
-bench: $(DEV) ## Measure speed against the bare runtime
-	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+# Nothing else should be busy meanwhile. Others: make bench BENCH_ARGS="voice --data ../data".
+bench: $(DEV) ## Measure load, memory and agreement with the bare runtime
+	$(BIN)/python -m benchmarks $(or $(BENCH_ARGS),load)
 
 bento: $(BASE) ## Build the Bento, BentoML's archive of the service
 	$(BIN)/bentoml build

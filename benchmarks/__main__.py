@@ -20,7 +20,7 @@ from benchmarks import load, recordings
 from benchmarks.server import running
 from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.classifier import Classifier, open_classifier
-from service.runtime import cpu_features
+from service.runtime import cpu_features, cpus
 from tests.support.audio import encoded, speech_like
 
 CLIP_S = (1.0, 2.0, 3.0, 3.0, 4.0, 6.0)
@@ -63,7 +63,7 @@ def load_command(requests: int, connections: int, gaps: int) -> None:
         ):
             with tqdm(total=count, desc=name, unit="clip") as bar:
 
-                def advance(by: int, bar: Any = bar) -> None:  # noqa: ANN401
+                def advance(by: int, bar: Any = bar) -> None:  # noqa: ANN401 - tqdm has no types
                     bar.update(by)
                     if bar.n % 250 == 0:
                         memory.append(_mib(server.memory()))
@@ -148,7 +148,7 @@ def http(data: Path) -> None:
 
 def _classifier() -> Classifier:
     folder = Path(os.environ.get("TIMBRE_BUNDLE", DEFAULT_BUNDLE))
-    return open_classifier(open_bundle(folder), threads=len(os.sched_getaffinity(0)))
+    return open_classifier(open_bundle(folder), threads=cpus())
 
 
 def _bare_runtime(clips: list[bytes], rounds: int = 5) -> float:
@@ -173,7 +173,7 @@ def machine() -> dict[str, Any]:
             break
     return {
         "cpu": cpu,
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": cpus(),
         "features": cpu_features(),
         "python": platform.python_version(),
     }

@@ -1,7 +1,7 @@
 """The BentoML service: wiring, readiness, drain. `bentoml serve service.app:Timbre` runs it.
 
-One worker with the runner in its own process: BentoML's hop between processes costs 5 ms of CPU a
-request and loses requests under load; why, with figures, is in docs/design.md.
+One worker with the runner in its own process, and this project's own batcher, logs, metrics and
+limits: docs/design.md has the reasons.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ SWAGGER_UI = Path(bentoml_server.__file__).parent / "static_content"
 class _PatientConfig(uvicorn.Config):
     """uvicorn's configuration, with idle connections kept.
 
-    BentoML's worker has a flag for it, but no variable and no setting: started in any other way
-    than by `timbre serve`, a Bento's image among them, it would close them after 5 s. The worker
-    imports this module before it makes its configuration.
+    BentoML's worker has a flag for it, but no variable and no setting: started without the flag,
+    as a Bento's image starts it, it would close them after 5 s. The worker imports this module
+    before it makes its configuration.
     """
 
     def load(self) -> None:

@@ -24,12 +24,12 @@ from service.domain import (
     SAMPLE_RATE,
     Clip,
     Decision,
-    LabelScore,
     Result,
     Samples,
     Segment,
     TimbreError,
 )
+from service.windows import decide
 
 SUFFIXES = frozenset({".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
 """What is taken for a recording in a folder; a file that is named is tried in any case."""
@@ -176,17 +176,7 @@ def merge(
             label: math.fsum(p.speech_s * p.result.probabilities[label] for p in speaking) / weight
             for label in speaking[0].result.probabilities
         }
-        ranked = sorted(probabilities.items(), key=lambda item: -item[1])
-        top = [LabelScore(label, score) for label, score in ranked]
-        accepted = top[0].score >= review_threshold
-        result = Result(
-            label=top[0].label,
-            score=top[0].score,
-            decision=Decision.ACCEPT if accepted else Decision.REVIEW,
-            probabilities=probabilities,
-            top=tuple(top[:1] if accepted else top[:2]),
-            segments=segments,
-        )
+        result = decide(probabilities, segments, review_threshold=review_threshold)
     else:
         result = Result(None, None, Decision.NO_SPEECH, segments=segments)
     return Answer(

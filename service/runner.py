@@ -49,8 +49,9 @@ class Wav2Vec2Runner:
         """
         manifest = self.bundle.manifest
         window = np.zeros(manifest.audio.window.window, np.float32)
-        for _ in range(self.runtime.streams):
-            for size in range(1, max_batch + 1):
+        # Streams take turns, so as many calls in a row as there are streams reach each of them.
+        for size in range(1, max_batch + 1):
+            for _ in range(self.runtime.streams):
                 logits = self([window] * size)
                 if logits[0].shape != (len(manifest.labels),):
                     raise BundleError(

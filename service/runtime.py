@@ -6,6 +6,8 @@ the serving image needs no torch.
 
 from __future__ import annotations
 
+import math
+import os
 import queue
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +45,32 @@ def cpu_features() -> list[str]:
         return []
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
     return [feature for feature in SPEED_FEATURES if feature in flags]
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cpus(cgroups: Path = CGROUPS) -> int:
+    """CPUs this process may use: of its affinity, and of its container's CPU limit, rounded up.
+
+    A limit is a share of time, which the affinity doesn't show: a pod limited to 2 CPUs sees all of
+    its node's, and 64 threads on 2 CPUs' time get in each other's way.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    quota, period = _quota(cgroups)
+    return min(allowed, math.ceil(quota / period)) if quota > 0 else allowed
+
+
+def _quota(cgroups: Path) -> tuple[int, int]:
+    """Microseconds of CPU in a period, and the period, by cgroup v2 or v1; 0 of 1 for no limit."""
+    try:
+        if (limit := cgroups / "cpu.max").is_file():
+            quota, period = limit.read_text().split()
+            return (0, 1) if quota == "max" else (int(quota), int(period))
+        quota = (cgroups / "cpu" / "cpu.cfs_quota_us").read_text()
+        return int(quota), int((cgroups / "cpu" / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return 0, 1
 
 
 class Network:

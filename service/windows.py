@@ -155,18 +155,31 @@ def conclude(
         return Result(None, None, Decision.NO_SPEECH)
     per_window = softmax(logits, temperature)
     clip = pool(per_window, speaking)
-    order = np.argsort(-clip, kind="stable")
-    ranked = tuple(LabelScore(labels[i], float(clip[i])) for i in order)
+    results = dict(zip(speaking, per_window, strict=True))
+    return decide(
+        dict(zip(labels, map(float, clip), strict=True)),
+        tuple(_segment(window, results, labels) for window in windows),
+        review_threshold=review_threshold,
+    )
+
+
+def decide(
+    probabilities: Mapping[str, float], segments: Sequence[Segment], *, review_threshold: float
+) -> Result:
+    """Decide on a clip with speech by its probabilities; of equals the first label is the best."""
+    ranked = tuple(
+        LabelScore(label, score)
+        for label, score in sorted(probabilities.items(), key=lambda item: -item[1])
+    )
     best = ranked[0]
     accepted = best.score >= review_threshold
-    results = dict(zip(speaking, per_window, strict=True))
     return Result(
         label=best.label,
         score=best.score,
         decision=Decision.ACCEPT if accepted else Decision.REVIEW,
-        probabilities=dict(zip(labels, map(float, clip), strict=True)),
+        probabilities=probabilities,
         top=ranked[:1] if accepted else ranked[:2],
-        segments=tuple(_segment(window, results, labels) for window in windows),
+        segments=tuple(segments),
     )
 
 

@@ -13,6 +13,7 @@ from service.audio import decode
 from service.bundle import Bundle, DataFacts
 from service.classifier import open_classifier
 from service.domain import Samples
+from service.runtime import cpus
 from training import calibrate, evaluate, export, report
 from training.config import Config, ConfigError
 from training.data import SPLITS, Recording, digest, prepare, read_manifest, thin
@@ -53,7 +54,7 @@ def make_bundle(config: Config, root: Path, run: Path, out: Path, *, test: bool)
     measured = ("validation", "test") if test else ("validation",)
     sets = {split: thin(recordings, split, config.training.max_clips) for split in SPLITS}
     data = list(facts({split: sets[split] for split in ("train", *measured)}))
-    _claim(run, config, sets["train"])
+    _claim(run, config, data)
     cache = run.parent / "cache"
     model = train(
         config,
@@ -69,12 +70,12 @@ def make_bundle(config: Config, root: Path, run: Path, out: Path, *, test: bool)
     return bundle
 
 
-def _claim(run: Path, config: Config, training: Sequence[Recording]) -> None:
+def _claim(run: Path, config: Config, data: Sequence[DataFacts]) -> None:
     """Tie a run's folder to what is trained there, so that no checkpoint of another is resumed."""
     claim = json.dumps(
         {
             "config": config.model_dump(mode="json", exclude={"bundle"}),
-            "training_data": digest(training),
+            "training_data": {facts.name: facts.sha256 for facts in data if facts.split == "train"},
         },
         indent=2,
     )
@@ -99,7 +100,7 @@ def export_bundle(
     parameters = model.num_parameters()
     export.write_weights(model, out, config.windows.spec.window)
     unmeasured = export.seal_with_card(out, "Not measured yet.\n", export.draft(config))
-    classifier = open_classifier(unmeasured, threads=2)
+    classifier = open_classifier(unmeasured, threads=cpus())
     scored = {name: evaluate.score(classifier, members, name) for name, members in sets.items()}
     temperature = calibrate.fit(scored["validation"])
     metrics: dict[str, dict[str, Any]] = {

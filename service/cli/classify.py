@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.cli import formats
 from service.domain import TimbreError
 from service.recordings import Answer, Outcome
+from service.runtime import cpus
 
 if TYPE_CHECKING:
     from service.classifier import Classifier
@@ -201,7 +201,7 @@ def _local(folder: Path) -> tuple[Sequence[str], Callable[[Path], Answer]]:
     from service.classifier import open_classifier  # noqa: PLC0415 - not for --url
 
     bundle = open_bundle(folder)
-    classifier = open_classifier(bundle, threads=len(os.sched_getaffinity(0)))
+    classifier = open_classifier(bundle, threads=cpus())
     return bundle.manifest.labels, lambda path: _heard(classifier, path)
 
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from service.bundle import DEFAULT_BUNDLE
 from service.domain import Track
-from service.settings import Settings, SettingsError, cpus, load, variable
+from service.runtime import cpus
+from service.settings import Settings, SettingsError, load, variable
 
 INJECTED = ("PORT", "HOST", "SERVICE")
 """What Kubernetes puts after TIMBRE_ in every pod beside a Service called timbre."""

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from tqdm.auto import tqdm
 
-from benchmarks import load, recordings
+from benchmarks import augmentation, load, recordings
 from benchmarks.server import running
 from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.classifier import Classifier, open_classifier
@@ -144,6 +144,13 @@ def http(data: Path) -> None:
     speech = recordings.read(data / "speech", "validation")
     with running() as server:
         _print(recordings.over_http(server.port, _classifier(), speech))
+
+
+@main.command()
+@click.option("--windows", default=100, help="Windows for each figure.")
+def augment(windows: int) -> None:
+    """CPU time that augmentation costs a training window of 3 s, effect by effect."""
+    _print({"machine": machine(), "ms": augmentation.costs(windows)})
 
 
 def _classifier() -> Classifier:

@@ -1,23 +1,25 @@
-"""The model to fine-tune: any wav2vec2 checkpoint with a fresh head for our labels."""
+"""The model to fine-tune: any checkpoint that classifies audio, with a head for our labels."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForAudioClassification
 
+import training.whisper  # noqa: F401 - makes Whisper one of those checkpoints
 from training import config
 from training.config import ConfigError
-from training.data import LABELS
+from training.recording import LABELS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+HUB = "hub:"
+"""Before a checkpoint's name: nothing is fetched from elsewhere by a slip of the pen."""
+CLASSIFIER = {"classifier", "layer_weights"}
+PROJECTOR = "projector"
 
 
 def build(settings: config.Model, root: Path) -> PreTrainedModel:
@@ -30,11 +32,7 @@ def build(settings: config.Model, root: Path) -> PreTrainedModel:
     Raises:
         ConfigError: there is no such folder.
     """
-    source = settings.checkpoint.removeprefix(HUB)
-    if source == settings.checkpoint:
-        source = str(root / source)
-        if not Path(source).is_dir():
-            raise ConfigError(f"No checkpoint in {source}; for a model of a hub write {HUB}NAME.")
+    source = find(settings.checkpoint, root)
     names = dict(enumerate(LABELS))
     configuration = AutoConfig.from_pretrained(
         source,
@@ -43,89 +41,88 @@ def build(settings: config.Model, root: Path) -> PreTrainedModel:
         label2id={name: number for number, name in names.items()},
         **settings.overrides,
     )
-    # Square, so that a head can start as a linear probe: see `probe`.
+    # Square, so that a head can start as a linear probe.
     configuration.classifier_proj_size = configuration.hidden_size
     model: PreTrainedModel = AutoModelForAudioClassification.from_pretrained(
         source, config=configuration, dtype=torch.float32, use_safetensors=True
     )
-    if settings.freeze == "encoder":
-        model.base_model.requires_grad_(requires_grad=False)
-    elif settings.freeze == "front-end":
-        model.base_model.get_submodule("feature_extractor").requires_grad_(requires_grad=False)
+    if settings.freeze != "nothing":
+        _learn(model.base_model, learn=False)
+    if settings.freeze == "front-end":
+        layers, norm = _transformer(model)
+        _learn(layers, learn=True)
+        _learn(norm, learn=True)
     return model
 
 
-HUB = "hub:"
-"""Before a checkpoint's name: nothing is fetched from elsewhere by a slip of the pen."""
+def _learn(part: torch.nn.Module, *, learn: bool) -> None:
+    for parameter in part.parameters():
+        parameter.requires_grad = learn
 
 
-class Windows(Protocol):
-    """A data set of windows: input_values, float32 [samples], and labels."""
+def find(checkpoint: str, root: Path) -> str:
+    """Where a checkpoint of a configuration is: a folder, or a name on a hub.
 
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
-
-
-def probe(
-    model: PreTrainedModel,
-    windows: Windows,
-    *,
-    batch_size: int,
-    strength: float,
-) -> None:
-    """Start the head as a logistic regression on the frozen encoder's mean over time.
-
-    Fine-tuning from a random head first bends good features towards noise; from a probe it keeps
-    more of what generalises (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
-
-    Args:
-        model: its projector comes to standardise features, its classifier is the regression.
-        windows: what the regression is fitted on.
-        batch_size: windows scored at a time.
-        strength: inverse strength of the L2 penalty on standardised features.
+    Raises:
+        ConfigError: there is no such folder.
     """
-    model.eval()
-    pooled, labels = [], []
-    for start in tqdm(range(0, len(windows), batch_size), desc="probe", unit="batch"):
-        chosen = [windows[i] for i in range(start, min(start + batch_size, len(windows)))]
-        batch = torch.from_numpy(np.stack([window["input_values"] for window in chosen]))
-        with torch.inference_mode():
-            hidden = model.base_model(batch.to(model.device)).last_hidden_state
-        pooled.append(hidden.mean(dim=1).cpu().numpy())
-        labels += [window["labels"] for window in chosen]
-    features = np.concatenate(pooled)
-    scaler = StandardScaler().fit(features)
-    regression = LogisticRegression(C=strength, max_iter=1000)
-    regression.fit(scaler.transform(features), labels)
-    weight = np.zeros((len(LABELS), features.shape[1]))
-    bias = np.full(len(LABELS), -10.0)  # a class without clips stays unlikely
-    weight[regression.classes_] = regression.coef_
-    bias[regression.classes_] = regression.intercept_
-    # Standardising is the projector's part: folded into the classifier it would give directions of
-    # little variance huge weights, and the first steps would shake the encoder.
-    projector, classifier = model.projector, model.classifier
-    if not isinstance(projector, torch.nn.Linear) or not isinstance(classifier, torch.nn.Linear):
-        raise TypeError(f"{type(model).__name__} has no linear head to start from a probe")
-    with torch.no_grad():
-        projector.weight.copy_(torch.diag(torch.from_numpy(1 / scaler.scale_)))
-        projector.bias.copy_(torch.from_numpy(-scaler.mean_ / scaler.scale_))
-        classifier.weight.copy_(torch.from_numpy(weight))
-        classifier.bias.copy_(torch.from_numpy(bias))
+    source = checkpoint.removeprefix(HUB)
+    if source == checkpoint:
+        source = str(root / source)
+        if not Path(source).is_dir():
+            raise ConfigError(f"No checkpoint in {source}; for a model of a hub write {HUB}NAME.")
+    return source
+
+
+def load(checkpoint: str, root: Path) -> PreTrainedModel:
+    """Load a model that was trained here, head and all, in float32.
+
+    Raises:
+        ConfigError: there is no such folder, or its model has other labels.
+    """
+    model: PreTrainedModel = AutoModelForAudioClassification.from_pretrained(
+        find(checkpoint, root), dtype=torch.float32, use_safetensors=True
+    )
+    if tuple((model.config.id2label or {}).values()) != LABELS:
+        raise ConfigError(f"The model in {checkpoint} has not the labels {', '.join(LABELS)}.")
+    return model
+
+
+def _transformer(model: PreTrainedModel) -> tuple[torch.nn.ModuleList, torch.nn.Module]:
+    """The layers over the front end, lowest first, and the norm that follows the last.
+
+    Raises:
+        TypeError: the architecture has them elsewhere than wav2vec2, HuBERT, WavLM and Whisper.
+    """
+    base = model.base_model
+    encoder = getattr(base, "encoder", base)
+    layers, norm = getattr(encoder, "layers", None), getattr(encoder, "layer_norm", None)
+    if not isinstance(layers, torch.nn.ModuleList) or not isinstance(norm, torch.nn.Module):
+        raise TypeError(f"{type(model).__name__} has no layers to fine-tune")
+    return layers, norm
 
 
 def parameter_groups(model: PreTrainedModel, training: config.Training) -> list[dict[str, object]]:
-    """Optimiser groups: the head learns faster; biases and norms have no weight decay."""
-    head = {"projector", "classifier", "layer_weights"}
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    """Optimiser groups: what is nearer to the labels learns faster, biases and norms don't decay.
+
+    The classifier and the weights of layers have a rate of their own; the projector and the top
+    layer have the pre-trained layers', and below it falls by `layer_decay` a layer.
+    """
+    layers, norm = _transformer(model)
+    top = len(layers)
+    height = {id(p): i for i, layer in enumerate(layers, 1) for p in layer.parameters()}
+    height |= {id(parameter): top for parameter in norm.parameters()}
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            key = (name.split(".")[0] in head, parameter.ndim > 1)
-            groups.setdefault(key, []).append(parameter)
+        if not parameter.requires_grad:
+            continue
+        part = name.split(".")[0]
+        below = 0 if part == PROJECTOR else top - height.get(id(parameter), 0)
+        rate = training.learning_rate * training.layer_decay**below
+        if part in CLASSIFIER:
+            rate = training.head_learning_rate
+        groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return [
-        {
-            "params": parameters,
-            "lr": training.head_learning_rate if is_head else training.learning_rate,
-            "weight_decay": training.weight_decay if decays else 0.0,
-        }
-        for (is_head, decays), parameters in groups.items()
+        {"params": parameters, "lr": rate, "weight_decay": training.weight_decay if decays else 0.0}
+        for (rate, decays), parameters in groups.items()
     ]

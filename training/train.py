@@ -1,7 +1,9 @@
-"""Fine-tuning with transformers' Trainer: checkpoints every epoch, resumes where it was stopped."""
+"""Fine-tuning with transformers' Trainer: checkpoints as it goes, resumes where it was stopped."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import (
+    EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedModel,
     Trainer,
@@ -17,73 +20,174 @@ from transformers import (
     TrainerControl,
     TrainerState,
     TrainingArguments,
-    get_cosine_schedule_with_warmup,
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from service.domain import Samples, Window, WindowSpec
+from service.domain import Samples
 from service.runtime import cpu_features
-from service.voice import FRAME
-from service.windows import cut, span
 from training import model as models
-from training.augment import augment
-from training.config import Augmentation, Config
-from training.data import arrays
+from training.average import Average
+from training.config import Config, Training
+from training.objective import Objective
+from training.probe import probe
+from training.run import CHECKPOINTS
+from training.sampling import Draws, Group, chances
+from training.views import CentredWindows, TrainingWindows
 
 
-class TrainingWindows(torch.utils.data.Dataset[dict[str, Any]]):
-    """One augmented window of each clip; a pure function of seed, epoch and clip."""
+def train(
+    config: Config,
+    training: datasets.Dataset,
+    watched: datasets.Dataset,
+    noises: Sequence[Samples],
+    *,
+    root: Path,
+    run: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> PreTrainedModel:
+    """Fine-tune; resumes from the last checkpoint under `run` when there is one.
+
+    Args:
+        config: how.
+        training: prepared clips to learn from.
+        watched: prepared clips to look at meanwhile; they decide only what `keep` and `patience`
+            of the configuration say.
+        noises: float32 arrays, for augmentation.
+        root: where relative checkpoints are.
+        run: folder of the run.
+        callbacks: called by the Trainer as well.
+    """
+    settings = config.training
+    torch.manual_seed(settings.seed)
+    model = models.build(config.model, root)
+    spec = config.windows.spec
+    windows = TrainingWindows(training, spec, config.augmentation, noises, settings.seed)
+    groups = [
+        Group(corpus, speaker, label)
+        for corpus, speaker, label in zip(
+            training["corpus"], training["speaker"], training["label"], strict=True
+        )
+    ]
+    draws = Draws(groups, config.sampling, settings.seed)
+    checkpoints = run / CHECKPOINTS
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if last is None and settings.probe_strength:
+        weights = np.full(len(groups), 1 / len(groups))
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=_bf16(settings.precision)):
+            probe(
+                model,
+                CentredWindows(training, spec),
+                chances(groups, config.sampling) if config.sampling.balanced else weights,
+                batch_size=settings.batch_size,
+                strength=settings.probe_strength,
+            )
+    average = Average(model, settings.average_decay) if settings.keep == "average" else None
+    trainer = _Trainer(
+        draws,
+        _objective(config, root),
+        average,
+        model=model,
+        args=_arguments(settings, checkpoints),
+        train_dataset=windows,
+        eval_dataset=CentredWindows(watched, spec),
+        compute_metrics=_quick_figures,
+        optimizers=(torch.optim.AdamW(models.parameter_groups(model, settings)), None),
+        callbacks=[_TellEpoch(draws), *([average] if average else []), *callbacks],
+    )
+    if settings.patience:
+        trainer.add_callback(EarlyStoppingCallback(settings.patience))
+    trainer.train(resume_from_checkpoint=last)
+    if average:
+        average.keep()
+    return model
+
+
+def _arguments(settings: Training, checkpoints: Path) -> TrainingArguments:
+    when = "steps" if settings.checkpoint_steps else "epoch"
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_ratio,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=_bf16(settings.precision),
+        eval_strategy=when,
+        save_strategy=when,
+        eval_steps=settings.checkpoint_steps,
+        save_steps=settings.checkpoint_steps or 500,
+        eval_on_start=True,
+        save_total_limit=2,
+        load_best_model_at_end=settings.keep == "best",
+        metric_for_best_model="accuracy",
+        logging_steps=20,
+        seed=settings.seed,
+        dataloader_num_workers=settings.workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+        remove_unused_columns=False,
+        label_names=["labels"],
+    )
+
+
+def _objective(config: Config, root: Path) -> Objective:
+    teachers = config.teaching.teachers if config.teaching else ()
+    return Objective(
+        label_smoothing=config.training.label_smoothing,
+        masked=config.training.masked,
+        teaching=config.teaching,
+        teachers=[models.load(teacher, root) for teacher in teachers],
+    )
+
+
+class _Trainer(Trainer):
+    """Draws, loss and average are ours; everything else is transformers'."""
+
+    # The loss is a mean over a batch: with accumulation the Trainer divides it by their number.
+    loss_is_scaled_for_ga = False
 
     def __init__(
         self,
-        clips: datasets.Dataset,
-        spec: WindowSpec,
-        settings: Augmentation,
-        noises: list[Samples],
-        seed: int,
+        draws: Draws,
+        objective: Objective,
+        average: Average | None,
+        **arguments: Any,  # noqa: ANN401 - the Trainer's own
     ) -> None:
-        self._clips = clips
-        self._spec = spec
-        self._settings = settings
-        self._noises = noises
-        self._seed = seed
-        self.epoch = 0
+        self._draws = draws
+        self._objective = objective
+        self._average = average
+        super().__init__(**arguments)
 
-    def __len__(self) -> int:
-        return len(self._clips)
+    def _get_train_sampler(self, train_dataset: object = None) -> Draws:  # noqa: ARG002
+        return self._draws
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        clip = self._clips[index]
-        samples, speech = arrays(clip)
-        rng = np.random.default_rng((self._seed, self.epoch, index))
-        view, window = augment(samples, speech, self._spec, self._settings, self._noises, rng=rng)
-        return {"input_values": cut(view, window, self._spec), "labels": clip["label"]}
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - the Trainer's signature
+        num_items_in_batch: torch.Tensor | int | None = None,  # noqa: ARG002
+    ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The objective's loss of the model's answer."""
+        logits = model(inputs["input_values"]).logits
+        loss = self._objective(logits, inputs)
+        return (loss, {"logits": logits}) if return_outputs else loss
 
-
-class CentredWindows(torch.utils.data.Dataset[dict[str, Any]]):
-    """The middle window of each clip: quick figures while training, never a headline."""
-
-    def __init__(self, clips: datasets.Dataset, spec: WindowSpec) -> None:
-        self._clips = clips
-        self._spec = spec
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        clip = self._clips[index]
-        samples, speech = arrays(clip)
-        first, last = span(speech, FRAME, samples.size)
-        start = max(first, (first + last - self._spec.window) // 2)
-        window = Window(start, min(start + self._spec.window, last), 0.0)
-        return {"input_values": cut(samples, window, self._spec), "labels": clip["label"]}
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:  # noqa: ANN401
+        """Look at the weights that will be kept."""
+        with self._average.in_place() if self._average else nullcontext():
+            figures: dict[str, float] = super().evaluate(*args, **options)
+        return figures
 
 
 class _TellEpoch(TrainerCallback):
-    """Tells the data which epoch it is, so that augmentation differs between epochs."""
+    """Tells the draws which epoch it is."""
 
-    def __init__(self, windows: TrainingWindows) -> None:
-        self._windows = windows
+    def __init__(self, draws: Draws) -> None:
+        self._draws = draws
 
     def on_epoch_begin(
         self,
@@ -92,70 +196,7 @@ class _TellEpoch(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002 - the Trainer passes it
         **_: object,
     ) -> None:
-        self._windows.epoch = int(state.epoch or 0)
-
-
-def train(
-    config: Config,
-    training: datasets.Dataset,
-    validation: datasets.Dataset,
-    noises: list[Samples],
-    *,
-    root: Path,
-    run: Path,
-) -> PreTrainedModel:
-    """Fine-tune; resumes from the last checkpoint under `run` when there is one.
-
-    The last epoch's weights are the result: no epoch is chosen by its validation figure, so that
-    this figure stays honest.
-    """
-    torch.manual_seed(config.training.seed)
-    model = models.build(config.model, root)
-    spec = config.windows.spec
-    windows = TrainingWindows(training, spec, config.augmentation, noises, config.training.seed)
-    arguments = TrainingArguments(
-        output_dir=str(run / "checkpoints"),
-        num_train_epochs=config.training.epochs,
-        per_device_train_batch_size=config.training.batch_size,
-        per_device_eval_batch_size=config.training.batch_size,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=_bf16(config.training.precision),
-        eval_strategy="epoch",
-        eval_on_start=True,
-        save_strategy="epoch",
-        save_total_limit=2,
-        logging_steps=20,
-        seed=config.training.seed,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[],
-        remove_unused_columns=False,
-        label_names=["labels"],
-    )
-    steps = -(-len(windows) // config.training.batch_size) * config.training.epochs
-    optimiser = torch.optim.AdamW(models.parameter_groups(model, config.training))
-    schedule = get_cosine_schedule_with_warmup(
-        optimiser, int(config.training.warmup_ratio * steps), int(steps)
-    )
-    checkpoints = run / "checkpoints"
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    if last is None and config.training.probe_strength is not None:
-        models.probe(
-            model,
-            CentredWindows(training, spec),
-            batch_size=config.training.batch_size,
-            strength=config.training.probe_strength,
-        )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=windows,
-        eval_dataset=CentredWindows(validation, spec),
-        compute_metrics=_quick_figures,
-        optimizers=(optimiser, schedule),
-        callbacks=[_TellEpoch(windows)],
-    )
-    trainer.train(resume_from_checkpoint=last)
-    return model
+        self._draws.epoch = int(state.epoch or 0)
 
 
 def _quick_figures(prediction: EvalPrediction) -> dict[str, float]:

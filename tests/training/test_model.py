@@ -1,0 +1,142 @@
+"""Which weights learn, and how fast."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from training.config import ConfigError, Model, Training
+from training.model import build, load, parameter_groups
+from training.probe import probe
+from training.recording import LABELS
+
+OVERRIDES: dict[str, float | int | bool] = {"num_hidden_layers": 3, "use_weighted_layer_sum": True}
+
+
+def _built(data: Path, freeze: str) -> PreTrainedModel:
+    settings = Model.model_validate(
+        {"checkpoint": "checkpoint", "freeze": freeze, "overrides": OVERRIDES}
+    )
+    return build(settings, data)
+
+
+def _learning(model: PreTrainedModel) -> set[str]:
+    """Parts of the encoder that learn."""
+    return {
+        name.removeprefix("wav2vec2.").removeprefix("encoder.").split(".")[0]
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and name.startswith("wav2vec2")
+    }
+
+
+@pytest.mark.parametrize(
+    ("freeze", "learning"),
+    [
+        ("encoder", set()),
+        ("front-end", {"layers", "layer_norm"}),
+        (
+            "nothing",
+            {
+                "feature_extractor",
+                "feature_projection",
+                "masked_spec_embed",
+                "pos_conv_embed",
+                "layers",
+                "layer_norm",
+            },
+        ),
+    ],
+)
+def test_what_is_frozen_does_not_learn(data: Path, freeze: str, learning: set[str]) -> None:
+    """The head always does."""
+    model = _built(data, freeze)
+    assert _learning(model) == learning
+    assert model.classifier.weight.requires_grad
+    assert model.projector.weight.requires_grad
+
+
+def test_a_layer_learns_slower_than_the_one_above(data: Path) -> None:
+    """By the decay; the front end slower than the lowest, the projector as fast as the highest."""
+    model = _built(data, "nothing")
+    settings = Training(learning_rate=1.0, layer_decay=0.5, head_learning_rate=7.0)
+    groups = parameter_groups(model, settings)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}  # type: ignore[attr-defined]
+    named = {name: rates[id(parameter)] for name, parameter in model.named_parameters()}
+
+    def rate(prefix: str) -> object:
+        (found,) = {rate for name, rate in named.items() if name.startswith(prefix)}
+        return found
+
+    assert rate("classifier") == rate("layer_weights") == 7.0
+    assert rate("projector") == rate("wav2vec2.encoder.layers.2") == 1.0
+    assert rate("wav2vec2.encoder.layer_norm") == 1.0
+    assert rate("wav2vec2.encoder.layers.1") == 0.5
+    assert rate("wav2vec2.encoder.layers.0") == 0.25
+    assert rate("wav2vec2.feature_extractor") == rate("wav2vec2.encoder.pos_conv_embed") == 0.125
+
+
+def test_biases_and_norms_do_not_decay(data: Path) -> None:
+    """Weights with two dimensions do, and nothing is in two groups or in none."""
+    model = _built(data, "nothing")
+    groups = parameter_groups(model, Training(weight_decay=0.3))
+    for group in groups:
+        decays = {parameter.ndim > 1 for parameter in group["params"]}  # type: ignore[attr-defined]
+        assert decays == {group["weight_decay"] == 0.3}
+    counted = sum(len(group["params"]) for group in groups)  # type: ignore[arg-type]
+    assert counted == len(list(model.parameters()))
+
+
+class _Tones:
+    """Windows whose class is their pitch."""
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        label = index % len(LABELS)
+        phase = np.arange(16_000) * 2 * np.pi * 200 * (label + 1) / 16_000 + index
+        return {"input_values": np.sin(phase).astype(np.float32), "labels": label}
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_probe_is_where_the_training_starts(data: Path, *, summed: bool) -> None:
+    """Its head tells apart what the frozen encoder tells apart, whatever layers it sees."""
+    settings = Model(
+        checkpoint="checkpoint", overrides={**OVERRIDES, "use_weighted_layer_sum": summed}
+    )
+    model = build(settings, data)
+    windows = _Tones()
+    probe(model, windows, np.full(60, 1 / 60), batch_size=7, strength=1.0)
+    batch = torch.from_numpy(np.stack([windows[i]["input_values"] for i in range(6)]))  # type: ignore[arg-type]
+    with torch.inference_mode():
+        assert model(batch).logits.argmax(dim=1).tolist() == list(range(6))
+
+
+def test_a_probe_minds_the_weights(data: Path) -> None:
+    """Windows that count for nothing leave their class unlikely."""
+    model = _built(data, "encoder")
+    weights = np.array([0.0 if i % len(LABELS) == 2 else 1 / 50 for i in range(60)])
+    probe(model, _Tones(), weights, batch_size=7, strength=1.0)
+    batch = torch.from_numpy(np.stack([_Tones()[i]["input_values"] for i in range(60)]))  # type: ignore[arg-type]
+    with torch.inference_mode():
+        assert 2 not in model(batch).logits.argmax(dim=1).tolist()
+
+
+def test_a_trained_model_comes_back_with_its_head(data: Path, tmp_path: Path) -> None:
+    """As a teacher it is loaded whole; a checkpoint of other labels is refused."""
+    model = _built(data, "encoder")
+    model.save_pretrained(tmp_path / "model")
+    again = load("model", tmp_path)
+    assert torch.equal(again.classifier.weight, model.classifier.weight)
+    with pytest.raises(ConfigError, match="has not the labels"):
+        load("checkpoint", data)
+
+
+def test_a_checkpoint_that_is_not_there_is_named(data: Path) -> None:
+    """With how to name one of a hub."""
+    with pytest.raises(ConfigError, match="hub:NAME"):
+        build(Model(checkpoint="elsewhere"), data)

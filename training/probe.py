@@ -1,0 +1,88 @@
+"""A head that starts as a logistic regression on the frozen encoder.
+
+Fine-tuning from a random head first bends good features towards noise; from a probe it keeps more
+of what generalises (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from tqdm.auto import tqdm
+
+from training.recording import LABELS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+UNLIKELY = -10.0
+"""Logit of a class without clips."""
+
+
+class Windows(Protocol):
+    """A data set of windows: input_values, float32 [samples], and labels."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+
+def probe(
+    model: PreTrainedModel,
+    windows: Windows,
+    weights: NDArray[np.float64],
+    *,
+    batch_size: int,
+    strength: float,
+) -> None:
+    """Fit the regression and put it into the model's head.
+
+    Args:
+        model: its projector comes to standardise features, its classifier is the regression.
+        windows: what the regression is fitted on.
+        weights: how much each window counts, [windows].
+        batch_size: windows scored at a time.
+        strength: inverse strength of the L2 penalty on standardised features.
+
+    Raises:
+        TypeError: the model has no linear head.
+    """
+    projector, classifier = model.projector, model.classifier
+    if not isinstance(projector, torch.nn.Linear) or not isinstance(classifier, torch.nn.Linear):
+        raise TypeError(f"{type(model).__name__} has no linear head to start from a probe")
+    model.eval()
+    pooled, labels = [], []
+    for start in tqdm(range(0, len(windows), batch_size), desc="probe", unit="batch"):
+        chosen = [windows[i] for i in range(start, min(start + batch_size, len(windows)))]
+        batch = torch.from_numpy(np.stack([window["input_values"] for window in chosen]))
+        with torch.inference_mode():
+            pooled.append(_pooled(model, batch.to(model.device)).float().cpu().numpy())
+        labels += [window["labels"] for window in chosen]
+    features = np.concatenate(pooled)
+    scaler = StandardScaler().fit(features, sample_weight=weights)
+    regression = LogisticRegression(C=strength, max_iter=1000)
+    regression.fit(scaler.transform(features), labels, sample_weight=weights * len(weights))
+    weight = np.zeros((len(LABELS), features.shape[1]))
+    bias = np.full(len(LABELS), UNLIKELY)
+    weight[regression.classes_] = regression.coef_
+    bias[regression.classes_] = regression.intercept_
+    # Standardising is the projector's part: folded into the classifier it would give directions of
+    # little variance huge weights, and the first steps would shake the encoder.
+    with torch.no_grad():
+        projector.weight.copy_(torch.diag(torch.from_numpy(1 / scaler.scale_)))
+        projector.bias.copy_(torch.from_numpy(-scaler.mean_ / scaler.scale_))
+        classifier.weight.copy_(torch.from_numpy(weight))
+        classifier.bias.copy_(torch.from_numpy(bias))
+
+
+def _pooled(model: PreTrainedModel, batch: torch.Tensor) -> torch.Tensor:
+    """The mean over time [n, size] of what the head will see: the layers' mean, or the last."""
+    if not getattr(model.config, "use_weighted_layer_sum", False):
+        last: torch.Tensor = model.base_model(batch).last_hidden_state
+        return last.mean(dim=1)
+    hidden = model.base_model(batch, output_hidden_states=True).hidden_states
+    return torch.stack(hidden).mean(dim=(0, 2))

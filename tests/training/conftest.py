@@ -2,56 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from tests.support.audio import encoded, speech_like
-from training.data import LABELS
-
-SPEAKERS = {"train": ("one", "two"), "validation": ("three", "five"), "test": ("four",)}
+from tests.support.recordings import make
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """30 clips of five corpora in three splits, a noise, and a tiny checkpoint."""
-    root = tmp_path_factory.mktemp("data")
-    (root / "speech").mkdir()
-    (root / "noise").mkdir()
-    rows: list[list[str]] = []
-    for split, speakers in SPEAKERS.items():
-        for speaker in speakers:
-            for number, label in enumerate(LABELS):
-                name = f"{speaker}-{label}.flac"
-                sound = speech_like(1.0 + 0.1 * number, seed=len(rows))
-                (root / "speech" / name).write_bytes(encoded(sound, container="FLAC"))
-                rows.append([name, f"corpus-{speaker}", speaker, "en", label, split])
-    with (root / "speech" / "manifest.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "corpus", "speaker", "language", "label", "split"])
-        writer.writerows(rows)
-    for name in ("rain.wav", "helicopter.wav"):
-        noise = 0.1 * np.random.default_rng(0).standard_normal(16_000)
-        (root / "noise" / name).write_bytes(encoded(noise.astype(np.float32)))
-    torch.manual_seed(0)
-    Wav2Vec2Model(
-        Wav2Vec2Config(
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=32,
-            conv_dim=(16, 16),
-            conv_kernel=(400, 3),
-            conv_stride=(160, 2),
-            num_conv_pos_embeddings=16,
-            num_conv_pos_embedding_groups=4,
-            feat_extract_norm="layer",
-            do_stable_layer_norm=True,
-            apply_spec_augment=False,
-        )
-    ).save_pretrained(root / "checkpoint")
-    return root
+    """30 clips of five corpora in three splits, two noises, and a tiny checkpoint."""
+    return make(tmp_path_factory.mktemp("data"))

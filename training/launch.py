@@ -1,0 +1,33 @@
+"""What several processes of one training share: who goes first, and who writes.
+
+Started by `torchrun` or `accelerate launch`, each process runs the same command; without them
+there is one, and nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+PATIENCE = timedelta(hours=12)
+"""How long the others wait for the first, which may have all recordings to prepare."""
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes: rank 0, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Run the block in the first process before the others run it, and find what it left."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    import torch  # noqa: PLC0415 - for several processes only
+    from accelerate import PartialState  # noqa: PLC0415
+
+    with PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE).main_process_first():
+        yield

@@ -20,12 +20,10 @@ from service.bundle import AudioDraft, AudioFacts, Bundle, DataFacts, PrecisionF
 from service.voice import NAME as VOICE_ACTIVITY
 from training.config import Config, ConfigError
 from training.data import LABELS
+from training.evaluation.selective import FALLBACK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-REVIEW_THRESHOLD = 0.75
-"""Confidence from which a result is accepted without review."""
 
 TORCH = "torch"
 OPENVINO = "openvino/fp32.xml"
@@ -68,6 +66,7 @@ def draft(
     config: Config,
     *,
     temperature: float = 1.0,
+    threshold: float = FALLBACK,
     metrics: Mapping[str, Any] | None = None,
     reference: Mapping[str, Any] | None = None,
     data: Sequence[DataFacts] = (),
@@ -78,7 +77,7 @@ def draft(
         ConfigError: the name, version or licence is none that a bundle can have.
     """
     try:
-        return _draft(config, temperature, metrics or {}, reference or {}, tuple(data))
+        return _draft(config, (temperature, threshold), metrics or {}, reference or {}, tuple(data))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
@@ -87,11 +86,12 @@ def draft(
 
 def _draft(
     config: Config,
-    temperature: float,
+    fitted: tuple[float, float],
     metrics: Mapping[str, Any],
     reference: Mapping[str, Any],
     data: tuple[DataFacts, ...],
 ) -> AudioDraft:
+    temperature, threshold = fitted
     return AudioDraft(
         name=config.bundle.name,
         version=config.bundle.version,
@@ -109,7 +109,7 @@ def _draft(
             "fp32": PrecisionFacts(
                 runtimes={"openvino": OPENVINO, "torch": TORCH},
                 temperature=temperature,
-                review_threshold=REVIEW_THRESHOLD,
+                review_threshold=threshold,
                 metrics=metrics,
             )
         },

@@ -1,145 +1,192 @@
-"""The pipeline: prepare → train → evaluate → export, in that order and on one set of facts."""
+"""The stages of a run: prepare → train → evaluate → export.
+
+Each finds in the run's folder what the one before it left there, so that they can be started
+together, one at a time, or by a tool that keeps track of what has changed.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
 from pathlib import Path
-from typing import Any
 
-from transformers import PreTrainedModel
+import torch
+from transformers import AutoModelForAudioClassification
 
 from service.audio import decode
-from service.bundle import Bundle, DataFacts
+from service.bundle import Bundle
 from service.classifier import open_classifier
 from service.domain import Samples
 from service.runtime import cpus
-from training import calibrate, evaluate, export, report
-from training.config import Config, ConfigError
-from training.data import SPLITS, Recording, digest, prepare, read_manifest, thin
-from training.train import train
+from training import data, data_report, export, launch, tracking
+from training.evaluation import noise as noises
+from training.evaluation import report, scores
+from training.evaluation.assess import TRAIN_SAMPLE, Measured, assess
+from training.run import Run
+from training.train import train as fit
 
-LICENCES = {
-    "ravdess": "CC BY-NC-SA 4.0",
-    "tess": "CC BY-NC-ND 4.0",
-    "savee": "research use, on registration",
-    "nemo": "CC BY-NC-SA 4.0",
-    "aesdd": "unclear: research use",
-}
-"""Licence by corpus; one that is not here is called unknown in the card."""
-
-REPORT_NOISES = ("exercise_bike", "helicopter", "chainsaw", "baby_cry")
-"""Kept out of training, for reports on noise."""
-NOISE_SUFFIXES = {".flac", ".ogg", ".wav"}
-MAX_NOISE_S = 600.0
-
-Sets = Mapping[str, Sequence[Recording]]
+REPORTS = (data_report.JSON, data_report.HTML, report.JSON, report.HTML, report.FIGURES)
+"""What is kept beside a run's figures."""
 
 
-def make_bundle(config: Config, root: Path, run: Path, out: Path, *, test: bool) -> Bundle:
-    """Train by `config` and export; a run that was stopped resumes.
+def make_bundle(
+    run: Run,
+    out: Path | None = None,
+    *,
+    test: bool = False,
+    noise: bool = False,
+    replace: bool = False,
+) -> Bundle | None:
+    """Prepare, train, evaluate and export; a run that was stopped goes on where it was.
 
     Args:
-        config: what to make.
-        root: folder with speech/manifest.csv, noise/ and the checkpoint's folder.
-        run: checkpoints and figures.
-        out: folder of the bundle, replaced.
+        run: what to make, of what.
+        out: folder of the bundle, replaced; by default in the run's.
         test: whether to measure the test split as well.
+        noise: whether to measure clips with noise mixed in as well.
+        replace: whether what another configuration left in the folder may be removed.
+
+    Returns:
+        The bundle; None in all but the first of several processes.
 
     Raises:
         ConfigError, TimbreError: the data, the configuration or the result cannot be used.
     """
-    export.draft(config)  # a wrong name or version is better found before the training than after
-    recordings = read_manifest(root / "speech")
-    measured = ("validation", "test") if test else ("validation",)
-    sets = {split: thin(recordings, split, config.training.max_clips) for split in SPLITS}
-    data = list(facts({split: sets[split] for split in ("train", *measured)}))
-    _claim(run, config, data)
-    cache = run.parent / "cache"
-    model = train(
-        config,
-        prepare(sets["train"], cache),
-        prepare(sets["validation"], cache),
-        noises(root / "noise"),
-        root=root,
-        run=run,
-    )
-    bundle = export_bundle(config, model, {split: sets[split] for split in measured}, out, data)
-    figures = bundle.manifest.model_dump(mode="json")["precisions"]["fp32"]["metrics"]
-    (run / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    export.draft(run.config)  # a wrong name or version is better found before the training
+    prepare(run)
+    train(run, replace=replace)
+    if not launch.is_first():
+        return None
+    evaluate(run, test=test, noise=noise)
+    return seal(run, out)
+
+
+def prepare(run: Run) -> None:
+    """Hear every recording that is trained on or looked at meanwhile, once.
+
+    Raises:
+        ConfigError: there is a fault in the data, or a recording cannot be decoded.
+    """
+    with launch.first_alone():
+        for split in ("train", run.watched):
+            data.prepare(run.sets[split], run.cache)
+        if launch.is_first():
+            data_report.write(run.sets, run.folder)
+
+
+def train(run: Run, *, replace: bool = False) -> None:
+    """Train, and leave the weights in `run.model`; a training that has ended is not done again.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration or other data, and `replace`
+            is not given.
+    """
+    with launch.first_alone():
+        run.take(replace=replace)
+        if run.model.is_dir():
+            print(f"{run.model} is trained already.")
+            return
+        training = data.prepare(run.sets["train"], run.cache)
+        watched = data.prepare(run.sets[run.watched], run.cache)
+    with tracking.tracked(run.folder, run.config, stage="train") as tracker:
+        model = fit(
+            run.config,
+            training,
+            watched,
+            training_noises(run.root / "noise"),
+            root=run.root,
+            run=run.folder,
+            callbacks=[tracking.Steps(tracker)],
+        )
+        if launch.is_first():
+            # In place at once or not at all: what lies there counts as trained.
+            unfinished = run.folder / "model.part"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            model.save_pretrained(unfinished, safe_serialization=True)
+            unfinished.replace(run.model)
+
+
+def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
+    """Write the weights as they will be served, into `run.draft`, and measure those.
+
+    Args:
+        run: with trained weights.
+        test: whether to measure the test split as well.
+        noise: whether to measure clips with noise mixed in as well, which takes minutes.
+
+    Raises:
+        ConfigError: nothing was trained in the folder, or something else, or there is no noise.
+    """
+    run.need(run.model, "train")
+    settings = run.config.evaluation
+    noisy = None
+    with tracking.tracked(run.folder, run.config, stage="evaluate") as tracker:
+        model = AutoModelForAudioClassification.from_pretrained(
+            run.model, dtype=torch.float32, use_safetensors=True
+        )
+        export.write_weights(model, run.draft, run.config.windows.spec.window)
+        draft = export.seal_with_card(run.draft, "Not measured yet.\n", export.draft(run.config))
+        classifier = open_classifier(draft, threads=cpus())
+        sets = {split: run.sets[split] for split in run.measured(test=test)}
+        sets[TRAIN_SAMPLE] = scores.of_each_speaker(run.sets["train"])
+        scored = {name: scores.measure(classifier, sets[name], name) for name in sets}
+        scores.save(run.scores, scored)
+        if noise:
+            kinds = noises.read(run.root / "noise")
+            snr_db, seed = settings.noise_snr_db, settings.seed
+            noisy = noises.measure(classifier, sets[run.watched], kinds, snr_db, seed)
+            scores.save(run.scores / "noise", noisy)
+        about = Measured(
+            name=run.config.bundle.name,
+            version=run.config.bundle.version,
+            precision="fp32",
+            parameters=model.num_parameters(),
+            fitted_on=run.watched,
+        )
+        evaluation = assess(about, scored, settings, noisy)
+        report.write(evaluation, run.folder)
+        metrics = report.compact(evaluation)
+        tracker.figures(metrics)
+        tracker.files(*(run.folder / name for name in REPORTS))
+    for name, figures in metrics.items():
+        print(f"{name}: accuracy {figures['accuracy']}, macro-F1 {figures['macro_f1']}")
+
+
+def seal(run: Run, out: Path | None = None) -> Bundle:
+    """Copy the measured weights to `out`, and seal them with their figures and a card.
+
+    Args:
+        run: measured.
+        out: folder of the bundle, replaced; by default in the run's.
+
+    Raises:
+        ConfigError: nothing was measured in the folder, or something else.
+    """
+    run.need(run.folder / report.JSON, "evaluate")
+    evaluation = report.read(run.folder)
+    facts = [fact for fact in run.facts if fact.split in {"train", *evaluation.sets}]
+    out = out or run.folder / "bundle"
+    with tracking.tracked(run.folder, run.config, stage="export") as tracker:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(run.draft, out)
+        card = report.model_card(run.config, evaluation, facts)
+        described = export.draft(
+            run.config,
+            temperature=evaluation.temperature,
+            threshold=evaluation.threshold.value,
+            metrics=report.compact(evaluation),
+            reference=evaluation.reference,
+            data=facts,
+        )
+        bundle = export.seal_with_card(out, card, described)
+        tracker.bundle(bundle)
     return bundle
 
 
-def _claim(run: Path, config: Config, data: Sequence[DataFacts]) -> None:
-    """Tie a run's folder to what is trained there, so that no checkpoint of another is resumed."""
-    claim = json.dumps(
-        {
-            "config": config.model_dump(mode="json", exclude={"bundle"}),
-            "training_data": {facts.name: facts.sha256 for facts in data if facts.split == "train"},
-        },
-        indent=2,
-    )
-    file = run / "run.json"
-    if file.is_file() and file.read_text(encoding="utf-8") != claim:
-        raise ConfigError(
-            f"{run} holds a run of another configuration or of other data; "
-            "give another --run, or remove it."
-        )
-    run.mkdir(parents=True, exist_ok=True)
-    file.write_text(claim, encoding="utf-8")
-
-
-def export_bundle(
-    config: Config,
-    model: PreTrainedModel,
-    sets: Sets,
-    out: Path,
-    data: Sequence[DataFacts],
-) -> Bundle:
-    """Write the weights, measure them as they will be served, calibrate, describe and seal."""
-    parameters = model.num_parameters()
-    export.write_weights(model, out, config.windows.spec.window)
-    unmeasured = export.seal_with_card(out, "Not measured yet.\n", export.draft(config))
-    classifier = open_classifier(unmeasured, threads=cpus())
-    scored = {name: evaluate.score(classifier, members, name) for name, members in sets.items()}
-    temperature = calibrate.fit(scored["validation"])
-    metrics: dict[str, dict[str, Any]] = {
-        name: evaluate.figures(clips, temperature) for name, clips in scored.items()
-    }
-    if crossed := calibrate.cross_fitted(scored["validation"]):
-        metrics["validation"]["cross_fitted"] = crossed
-    card = report.model_card(
-        config, parameters=parameters, temperature=temperature, metrics=metrics, data=data
-    )
-    described = export.draft(
-        config,
-        temperature=temperature,
-        metrics=metrics,
-        reference=evaluate.reference(scored["validation"], temperature),
-        data=data,
-    )
-    return export.seal_with_card(out, card, described)
-
-
-def noises(folder: Path) -> list[Samples]:
+def training_noises(folder: Path) -> list[Samples]:
     """Every recording of noise but those kept for reports; none is fine too."""
     return [
-        decode(path.read_bytes(), max_duration_s=MAX_NOISE_S).samples
+        decode(path.read_bytes(), max_duration_s=noises.MAX_NOISE_S).samples
         for path in sorted(folder.rglob("*"))
-        if path.suffix in NOISE_SUFFIXES
-        and not any(name in path.as_posix() for name in REPORT_NOISES)
+        if path.suffix in noises.SUFFIXES
+        and not noises.is_kept_for_reports(path.relative_to(folder))
     ]
-
-
-def facts(sets: Sets) -> Iterator[DataFacts]:
-    """What each corpus gave to each set, with a digest of it."""
-    for split, recordings in sets.items():
-        for corpus in sorted({recording.corpus for recording in recordings}):
-            members = [recording for recording in recordings if recording.corpus == corpus]
-            yield DataFacts(
-                name=corpus,
-                split=split,
-                clips=len(members),
-                sha256=digest(members),
-                licence=LICENCES.get(corpus, "unknown"),
-            )

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from service.bundle import Bundle, open_bundle
 from service.classifier import open_classifier
-from training.__main__ import main
 from training.config import (
-    Augmentation,
     Config,
     ConfigError,
+    Evaluation,
     Identity,
     Model,
     Training,
     Windows,
 )
-from training.data import LABELS, read_manifest
-from training.pipeline import make_bundle, noises
-from training.report import model_card
+from training.data import LABELS, Recording, load
+from training.data_settings import Data
+from training.pipeline import evaluate, make_bundle, prepare, seal, train, training_noises
+from training.run import Run
 
 CONFIG = Config(
     bundle=Identity(name="made-here", version="1.2.3", licence="For tests only"),
     windows=Windows(window_s=1.0, hop_s=0.5),
     model=Model(checkpoint="checkpoint"),
     training=Training(epochs=1, batch_size=4, precision="fp32"),
+    evaluation=Evaluation(resamples=100),
 )
 
 pytestmark = [
@@ -41,15 +42,32 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the run."""
-    return tmp_path_factory.mktemp("runs") / "run"
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that nothing was made of yet."""
+    return Run(CONFIG, data, tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture(scope="module")
-def bundle(data: Path, run: Path) -> Bundle:
-    """What one run makes of the folder."""
-    return make_bundle(CONFIG, data, run, run / "bundle", test=True)
+def bundle(run: Run) -> Bundle:
+    """What it makes of the folder."""
+    return made(run, test=True)
+
+
+def made(run: Run, *, test: bool = False, out: Path | None = None) -> Bundle:
+    """Make a bundle in this process, the only one."""
+    bundle = make_bundle(run, out, test=test)
+    assert bundle is not None
+    return bundle
+
+
+def other(run: Run, folder: Path, **sections: object) -> Run:
+    """A run in another folder, perhaps of another configuration."""
+    return Run(run.config.model_copy(update=sections), run.root, folder)
+
+
+def recordings(data: Path, split: str) -> list[Recording]:
+    """What there is of a split."""
+    return [recording for recording in load(CONFIG.data, data) if recording.split == split]
 
 
 def test_the_bundle_is_sealed_and_says_what_it_is(bundle: Bundle) -> None:
@@ -68,10 +86,9 @@ def test_the_bundle_is_sealed_and_says_what_it_is(bundle: Bundle) -> None:
 def test_its_figures_are_those_of_what_is_served(bundle: Bundle, data: Path) -> None:
     """Classifying validation through the serving half gives the accuracy in the bundle."""
     classifier = open_classifier(bundle)
-    recordings = [r for r in read_manifest(data / "speech") if r.split == "validation"]
     right = [
         classifier.classify(classifier.hear(recording.path.read_bytes())).label == recording.label
-        for recording in recordings
+        for recording in recordings(data, "validation")
     ]
     figures = bundle.manifest.precisions["fp32"].metrics["validation"]
     assert figures["accuracy"] == round(float(np.mean(right)), 4)
@@ -80,7 +97,7 @@ def test_its_figures_are_those_of_what_is_served(bundle: Bundle, data: Path) -> 
 def test_both_runtimes_have_the_same_weights(bundle: Bundle, data: Path) -> None:
     """OpenVINO and torch agree, since both compute in fp32 from the same rounded numbers."""
     served, reference = open_classifier(bundle), open_classifier(bundle, runtime="torch")
-    heard = served.hear(read_manifest(data / "speech")[0].path.read_bytes())
+    heard = served.hear(recordings(data, "train")[0].path.read_bytes())
     assert np.allclose(served.runner(heard.batch), reference.runner(heard.batch), atol=1e-4)
 
 
@@ -91,84 +108,126 @@ def test_the_card_has_the_figures_and_the_licences(bundle: Bundle) -> None:
         assert words in card
 
 
-def test_figures_are_left_beside_the_run(bundle: Bundle, run: Path) -> None:
+def test_figures_are_left_beside_the_run(bundle: Bundle, run: Run) -> None:
     """As JSON, for whoever compares runs."""
-    figures = json.loads((run / "metrics.json").read_text())
+    figures = json.loads((run.folder / "metrics.json").read_text())
     assert figures == bundle.manifest.model_dump(mode="json")["precisions"]["fp32"]["metrics"]
     assert figures["validation"]["cross_fitted"]["nll"] > 0
 
 
-def test_a_finished_run_is_not_trained_again(bundle: Bundle, data: Path, run: Path) -> None:
-    """It resumes at its end: the same weights, to the byte."""
+def test_the_reports_are_left_beside_the_run(bundle: Bundle, run: Run) -> None:
+    """Of the data and of the evaluation, whose temperature and threshold the bundle has."""
+    assert (run.folder / "data.html").is_file()
+    assert (run.folder / "report.html").is_file()
+    found = json.loads((run.folder / "evaluation.json").read_text())
+    assert set(found["sets"]) == {"validation", "test", "train-sample"}
+    facts = bundle.manifest.precisions["fp32"]
+    assert facts.temperature == found["temperature"]
+    assert facts.review_threshold == found["threshold"]["value"]
+
+
+def test_the_steps_are_logged(bundle: Bundle, run: Run) -> None:
+    """A line each, with numbers only, in order."""
+    assert bundle.folder.is_dir()
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines]
+    assert steps == sorted(steps)
+    assert steps[-1] == 3  # 12 clips in batches of 4
+    assert any("eval_macro_f1" in line for line in lines)
+    assert all(isinstance(value, int | float) for line in lines for value in line.values())
+
+
+def test_stages_one_at_a_time_make_what_all_together_make(
+    bundle: Bundle, run: Run, tmp_path: Path
+) -> None:
+    """Each finds in the folder what it needs; the second time, training changes nothing."""
+    again = other(run, tmp_path / "run")
+    for stage in (prepare, train, train, evaluate, seal):
+        stage(again)
+    sealed = open_bundle(tmp_path / "run" / "bundle")
+    before = bundle.manifest.files
+    assert sealed.manifest.files["torch/model.safetensors"] == before["torch/model.safetensors"]
+    assert sealed.manifest.files["openvino/fp32.bin"] == before["openvino/fp32.bin"]
+
+
+@pytest.mark.parametrize(("stage", "comes_first"), [(evaluate, "train"), (seal, "evaluate")])
+def test_a_stage_names_the_one_it_misses(
+    run: Run, tmp_path: Path, stage: Callable[[Run], object], comes_first: str
+) -> None:
+    """Instead of failing on a file that isn't there."""
+    with pytest.raises(ConfigError, match=f"`python -m training {comes_first}` comes first"):
+        stage(other(run, tmp_path))
+
+
+def test_another_licence_needs_no_new_training(bundle: Bundle, run: Run, tmp_path: Path) -> None:
+    """What the bundle is called is no part of what was trained."""
+    renamed = CONFIG.bundle.model_copy(update={"licence": "CC0"})
+    sealed = seal(other(run, run.folder, bundle=renamed), tmp_path / "bundle")
+    assert sealed.manifest.licence == "CC0"
     before = bundle.manifest.files["torch/model.safetensors"]
-    again = make_bundle(CONFIG, data, run, run / "again", test=False)
+    assert sealed.manifest.files["torch/model.safetensors"] == before
+
+
+def test_a_training_that_ended_is_not_done_again(
+    bundle: Bundle, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its weights are measured and sealed anew."""
+    before = bundle.manifest.files["torch/model.safetensors"]
+    again = made(run, out=tmp_path / "again")
+    assert "trained already" in capsys.readouterr().out
     assert again.manifest.files["torch/model.safetensors"] == before
     assert "test" not in again.manifest.precisions["fp32"].metrics
 
 
-def test_a_run_of_another_configuration_is_not_resumed(
-    bundle: Bundle, data: Path, run: Path, tmp_path: Path
-) -> None:
+OTHER = Training(epochs=2, batch_size=4, precision="fp32")
+
+
+def test_a_run_of_another_configuration_is_not_resumed(bundle: Bundle, run: Run) -> None:
     """Its weights would be sealed under a configuration that didn't make them."""
     assert bundle.folder.is_dir()
-    other = CONFIG.model_copy(update={"training": Training(epochs=2, batch_size=4)})
-    with pytest.raises(ConfigError, match="another configuration"):
-        make_bundle(other, data, run, tmp_path / "bundle", test=False)
+    for stage in (train, evaluate, seal):
+        with pytest.raises(ConfigError, match="another configuration"):
+            stage(other(run, run.folder, training=OTHER))
+
+
+def test_a_run_of_another_configuration_is_replaced_if_asked(run: Run, tmp_path: Path) -> None:
+    """Nothing of it is left in what is trained instead."""
+    first = other(run, tmp_path / "run")
+    train(first)
+    second = other(run, tmp_path / "run", training=OTHER)
+    train(second, replace=True)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines][-1] == 6
+    evaluate(second)
+
+
+def test_speakers_kept_for_choices_are_measured_in_place_of_validation(
+    run: Run, tmp_path: Path
+) -> None:
+    """What is chosen on them leaves validation unseen."""
+    kept = other(run, tmp_path, data=Data(development_speakers=("two",)))
+    assert kept.watched == "development"
+    assert kept.measured(test=False) == ["development"]
+    assert kept.measured(test=True) == ["development", "test"]
 
 
 @pytest.mark.parametrize("identity", [{"name": "a--b-"}, {"version": "one"}, {"licence": ""}])
 def test_a_wrong_name_is_found_before_the_training(
-    data: Path, tmp_path: Path, identity: dict[str, str]
+    run: Run, tmp_path: Path, identity: dict[str, str]
 ) -> None:
     """And not by the bundle, an hour later."""
-    wrong = CONFIG.model_copy(update={"bundle": CONFIG.bundle.model_copy(update=identity)})
+    wrong = CONFIG.bundle.model_copy(update=identity)
     with pytest.raises(ConfigError, match=f"The bundle's {next(iter(identity))}"):
-        make_bundle(wrong, data, tmp_path / "run", tmp_path / "bundle", test=False)
+        made(other(run, tmp_path / "run", bundle=wrong))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_mistyped_checkpoint_is_no_hub_s(data: Path, tmp_path: Path) -> None:
+def test_a_mistyped_checkpoint_is_no_hub_s(run: Run, tmp_path: Path) -> None:
     """Nothing is fetched unless it is asked for."""
-    wrong = CONFIG.model_copy(update={"model": Model(checkpoint="chekpoint")})
     with pytest.raises(ConfigError, match=r"No checkpoint in .*hub:NAME"):
-        make_bundle(wrong, data, tmp_path / "run", tmp_path / "bundle", test=False)
-
-
-def test_the_card_says_what_augmentation_did() -> None:
-    """Whatever its probabilities are, none among them."""
-    settings = Augmentation(noise_probability=0.25, speed_probability=0)
-    card = model_card(
-        CONFIG.model_copy(update={"augmentation": settings}),
-        parameters=1,
-        temperature=1.0,
-        metrics={},
-        data=[],
-    )
-    assert "25% mixed with noise" in card
-    assert "played at" not in card
-
-
-def test_the_same_seed_gives_the_same_weights(bundle: Bundle, data: Path, tmp_path: Path) -> None:
-    """From the start, in another folder."""
-    other = make_bundle(CONFIG, data, tmp_path / "run", tmp_path / "bundle", test=False)
-    before = bundle.manifest.files["torch/model.safetensors"]
-    assert other.manifest.files["torch/model.safetensors"] == before
+        made(other(run, tmp_path / "run", model=Model(checkpoint="chekpoint")))
 
 
 def test_some_noises_are_kept_for_reports(data: Path) -> None:
     """Of two noises one is a helicopter."""
-    assert len(noises(data / "noise")) == 1
-
-
-def test_a_wrong_argument_is_one_sentence(tmp_path: Path) -> None:
-    """No traceback, and torch isn't waited for."""
-    result = CliRunner().invoke(main, ["nonsense", "--data", str(tmp_path)])
-    assert result.exit_code == 1
-    assert result.output.startswith("Error: No configuration 'nonsense'")
-
-
-def test_the_help_teaches() -> None:
-    """An example and the names of the configurations."""
-    output = CliRunner().invoke(main, ["--help"]).output
-    assert "Example: python -m training compact" in output
-    assert "smoke" in output
+    assert len(training_noises(data / "noise")) == 1

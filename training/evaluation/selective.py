@@ -1,0 +1,87 @@
+"""Which answers may be accepted without review: the risk of those that are, and a threshold for it.
+
+Selective risk is the share of accepted clips that are wrong, coverage the share of clips that are
+accepted (El-Yaniv and Wiener 2010). The threshold is the lowest whose risk stays within the target
+even at the upper end of the interval over speakers: a point estimate would break its promise for
+every second set of new speakers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID = np.round(np.arange(0, 1, 0.01), 2)
+"""Thresholds looked at: two digits are as many as an operator remembers."""
+FALLBACK = 0.75
+"""The threshold where none keeps the target."""
+MIN_ACCEPTED = 50
+"""Fewer accepted clips than this show no risk of 10%, whatever their bootstrap says."""
+CONFIDENCE = 0.95
+"""With which the risk at the chosen threshold is within the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A threshold, and the bound on its risk that it was chosen by (None: the fallback)."""
+
+    threshold: float
+    risk_bound: float | None
+
+
+def accepted(
+    probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether each clip is accepted at each threshold, [clips, thresholds]; no speech: never."""
+    confidence = np.nan_to_num(probabilities.max(axis=1), nan=-1.0)
+    taken: NDArray[np.bool_] = confidence[:, None] >= thresholds
+    return taken
+
+
+def risk(
+    wrong: NDArray[np.bool_], taken: NDArray[np.bool_], weights: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Share of wrong clips among those taken, by threshold; NaN where none is.
+
+    Args:
+        wrong: [clips].
+        taken: [clips, thresholds].
+        weights: how often each clip counts, [resamples, clips]; without them once.
+
+    Returns:
+        [thresholds], or [resamples, thresholds].
+    """
+    if weights is None:
+        weights = np.ones(len(wrong), np.int64)
+    # Of floats, which BLAS multiplies; counts stay exact in them.
+    kept = taken.astype(np.float64)
+    among = weights @ kept
+    wrongly = weights @ (kept * wrong[:, None])
+    nothing = np.full(among.shape, np.nan)
+    shares: NDArray[np.float64] = np.divide(wrongly, among, out=nothing, where=among > 0)
+    return shares
+
+
+def choose(
+    wrong: NDArray[np.bool_],
+    probabilities: NDArray[np.float64],
+    weights: NDArray[np.int64],
+    target: float,
+) -> Choice:
+    """The lowest threshold whose risk is within `target` at `CONFIDENCE`, or `FALLBACK`.
+
+    Args:
+        wrong: whether each clip's best label is wrong, [clips].
+        probabilities: [clips, labels], each speaker's at a temperature fitted on the others.
+        weights: how often each clip is in each resample, [resamples, clips].
+        target: selective risk, 0 to 1.
+    """
+    taken = accepted(probabilities, GRID)
+    resampled = risk(wrong, taken, weights)
+    for column in np.flatnonzero(taken.sum(axis=0) >= MIN_ACCEPTED):
+        bound = float(np.nanquantile(resampled[:, column], CONFIDENCE))
+        if bound <= target:
+            return Choice(float(GRID[column]), bound)
+    return Choice(FALLBACK, None)

@@ -1,0 +1,1 @@
+"""A teacher teaches a compact wav2vec2 to hear as it does, without labels."""

@@ -60,7 +60,7 @@ def probe(
         chosen = [windows[i] for i in range(start, min(start + batch_size, len(windows)))]
         batch = torch.from_numpy(np.stack([window["input_values"] for window in chosen]))
         with torch.inference_mode():
-            pooled.append(_pooled(model, batch.to(model.device)).float().cpu().numpy())
+            pooled.append(_pooled(model, batch.to(model.device)).cpu().numpy())
         labels += [window["labels"] for window in chosen]
     features = np.concatenate(pooled)
     scaler = StandardScaler().fit(features, sample_weight=weights)
@@ -80,9 +80,13 @@ def probe(
 
 
 def _pooled(model: PreTrainedModel, batch: torch.Tensor) -> torch.Tensor:
-    """The mean over time [n, size] of what the head will see: the layers' mean, or the last."""
+    """The mean over time [n, size] of what the head will see: the layers' mean, or the last.
+
+    In float32 whatever the layers compute in: some channels hardly vary around a large mean, and
+    in bf16 a mean would keep the mean only.
+    """
     if not getattr(model.config, "use_weighted_layer_sum", False):
         last: torch.Tensor = model.base_model(batch).last_hidden_state
-        return last.mean(dim=1)
+        return last.float().mean(dim=1)
     hidden = model.base_model(batch, output_hidden_states=True).hidden_states
-    return torch.stack(hidden).mean(dim=(0, 2))
+    return torch.stack(hidden).float().mean(dim=(0, 2))

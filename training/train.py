@@ -73,7 +73,9 @@ def train(
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     if last is None and settings.probe_strength:
         weights = np.full(len(groups), 1 / len(groups))
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=_bf16(settings.precision)):
+        with torch.autocast(
+            model.device.type, torch.bfloat16, enabled=computes_in_bf16(settings.precision)
+        ):
             probe(
                 model,
                 CentredWindows(training, spec),
@@ -92,7 +94,7 @@ def train(
         eval_dataset=CentredWindows(watched, spec),
         compute_metrics=_quick_figures,
         optimizers=(torch.optim.AdamW(models.parameter_groups(model, settings)), None),
-        callbacks=[_TellEpoch(draws), *([average] if average else []), *callbacks],
+        callbacks=[TellEpoch(draws), *([average] if average else []), *callbacks],
     )
     if settings.patience:
         trainer.add_callback(EarlyStoppingCallback(settings.patience))
@@ -114,7 +116,7 @@ def _arguments(settings: Training, checkpoints: Path) -> TrainingArguments:
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_ratio,
         use_cpu=not torch.cuda.is_available(),
-        bf16=_bf16(settings.precision),
+        bf16=computes_in_bf16(settings.precision),
         eval_strategy=when,
         save_strategy=when,
         eval_steps=settings.checkpoint_steps,
@@ -183,7 +185,7 @@ class _Trainer(Trainer):
         return figures
 
 
-class _TellEpoch(TrainerCallback):
+class TellEpoch(TrainerCallback):
     """Tells the draws which epoch it is."""
 
     def __init__(self, draws: Draws) -> None:
@@ -196,6 +198,7 @@ class _TellEpoch(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002 - the Trainer passes it
         **_: object,
     ) -> None:
+        """Tell the draws."""
         self._draws.epoch = int(state.epoch or 0)
 
 
@@ -207,7 +210,8 @@ def _quick_figures(prediction: EvalPrediction) -> dict[str, float]:
     }
 
 
-def _bf16(precision: str) -> bool:
+def computes_in_bf16(precision: str) -> bool:
+    """Whether matrices are multiplied in bf16 here, by the configuration's `precision`."""
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():

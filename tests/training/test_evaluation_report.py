@@ -281,6 +281,35 @@ def test_the_card_says_what_augmentation_did(evaluation: Evaluation) -> None:
     assert "played at" not in card
 
 
+@pytest.mark.parametrize(
+    ("keep", "sentence"),
+    [
+        ("last", "The last step's weights were kept"),
+        ("average", "a moving average over the steps"),
+        ("best", "the best accuracy on `validation` were kept, which flatters"),
+    ],
+)
+def test_the_card_says_what_was_kept_and_drawn(
+    evaluation: Evaluation, keep: str, sentence: str
+) -> None:
+    """Whether figures chose the weights, how clips were drawn, and who else taught."""
+    changed = CONFIG.model_copy(
+        update={
+            "training": config.Training.model_validate({"keep": keep, "masked": False}),
+            "sampling": config.Sampling(balanced=True, corpus_power=0.25),
+            "teaching": config.Teaching(teachers=("a", "b"), share=0.4),
+        }
+    )
+    card = report.model_card(changed, evaluation, [])
+    assert sentence in card
+    assert "to the power of 0.25" in card
+    assert "40% of the loss is the distance from the mean answer of 2 teachers" in card
+    assert "only from those that its corpus has clips of" not in card
+    assert "only from those that its corpus has clips of" in report.model_card(
+        CONFIG, evaluation, []
+    )
+
+
 def test_the_bundle_carries_the_headline(evaluation: Evaluation) -> None:
     """Of the sets that count, with intervals, and no curve or figure of a speaker."""
     metrics = report.compact(evaluation)

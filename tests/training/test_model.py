@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,3 +141,41 @@ def test_a_checkpoint_that_is_not_there_is_named(data: Path) -> None:
     """With how to name one of a hub."""
     with pytest.raises(ConfigError, match="hub:NAME"):
         build(Model(checkpoint="elsewhere"), data)
+
+
+class _Coarse(torch.nn.Module):
+    """An encoder in bf16 whose channels hardly vary around a large mean, as Whisper's do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(use_weighted_layer_sum=False)
+        self.device = torch.device("cpu")
+        self.projector = torch.nn.Linear(len(LABELS), len(LABELS))
+        self.classifier = torch.nn.Linear(len(LABELS), len(LABELS))
+
+    def base_model(self, windows: torch.Tensor) -> SimpleNamespace:
+        classes = torch.nn.functional.one_hot(windows[:, 0].long(), len(LABELS)).float()
+        noise = torch.randn(len(windows), 2000, len(LABELS))
+        hidden = 32 + 0.05 * classes[:, None] + 0.2 * noise
+        return SimpleNamespace(last_hidden_state=hidden.bfloat16())
+
+
+class _Classes:
+    """Windows that are their class."""
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return {"input_values": np.array([index % 6], np.float32), "labels": index % 6}
+
+
+def test_a_probe_averages_over_time_in_float32() -> None:
+    """In bf16, where numbers near 32 are a quarter apart, the mean of all clips would be one."""
+    torch.manual_seed(0)
+    model = _Coarse()
+    probe(model, _Classes(), np.full(60, 1 / 60), batch_size=20, strength=1.0)  # type: ignore[arg-type]
+    hidden = model.base_model(torch.arange(6.0)[:, None]).last_hidden_state.float().mean(dim=1)
+    with torch.inference_mode():
+        told = model.classifier(model.projector(hidden)).argmax(dim=1)
+    assert told.tolist() == list(range(6))

@@ -37,6 +37,9 @@ def test_twenty_steps_of_the_thesis(data: Path, base: Path, tmp_path: Path) -> N
             f"training.max_steps={STEPS}",
             "training.batch_size=1",
             "training.accumulation=2",
+            # A checkpoint of the base model is a gigabyte.
+            "training.keep=last",
+            "training.checkpoint_steps=1000",
         ],
     )
     run = Run(config, data, tmp_path / "run")

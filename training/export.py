@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import openvino
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 
 TORCH = "torch"
 OPENVINO = "openvino/fp32.xml"
+RUNTIMES = MappingProxyType({"openvino": OPENVINO, "torch": TORCH})
+"""Where in a bundle a runtime finds its weights."""
 
 
 def write_weights(model: PreTrainedModel, folder: Path, window: int) -> None:
     """Write the weights of both runtimes: safetensors in fp16, OpenVINO IR with fp16 constants.
+
+    A model that transformers alone can't load, since it is ours, has no weights for torch.
 
     Args:
         model: as trained, float32; its weights are rounded in place.
@@ -39,7 +44,9 @@ def write_weights(model: PreTrainedModel, folder: Path, window: int) -> None:
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "openvino").mkdir(parents=True)
-    model.eval().half().save_pretrained(folder / TORCH, safe_serialization=True)
+    model.eval().half()
+    if type(model).__module__.startswith("transformers."):
+        model.save_pretrained(folder / TORCH, safe_serialization=True)
     model.float()
     with torch.no_grad():
         converted = openvino.convert_model(
@@ -62,9 +69,15 @@ class _LogitsOnly(torch.nn.Module):
         return logits
 
 
+def runtimes(folder: Path) -> dict[str, str]:
+    """The runtimes that weights were written for."""
+    return {name: place for name, place in RUNTIMES.items() if (folder / place).exists()}
+
+
 def draft(
     config: Config,
     *,
+    runtimes: Mapping[str, str] = RUNTIMES,
     temperature: float = 1.0,
     threshold: float = FALLBACK,
     metrics: Mapping[str, Any] | None = None,
@@ -77,7 +90,13 @@ def draft(
         ConfigError: the name, version or licence is none that a bundle can have.
     """
     try:
-        return _draft(config, (temperature, threshold), metrics or {}, reference or {}, tuple(data))
+        facts = PrecisionFacts(
+            runtimes=runtimes,
+            temperature=temperature,
+            review_threshold=threshold,
+            metrics=metrics or {},
+        )
+        return _draft(config, facts, reference or {}, tuple(data))
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
@@ -86,12 +105,10 @@ def draft(
 
 def _draft(
     config: Config,
-    fitted: tuple[float, float],
-    metrics: Mapping[str, Any],
+    facts: PrecisionFacts,
     reference: Mapping[str, Any],
     data: tuple[DataFacts, ...],
 ) -> AudioDraft:
-    temperature, threshold = fitted
     return AudioDraft(
         name=config.bundle.name,
         version=config.bundle.version,
@@ -105,14 +122,7 @@ def _draft(
             normalisation="zero-mean-unit-variance",
             voice_activity=VOICE_ACTIVITY,
         ),
-        precisions={
-            "fp32": PrecisionFacts(
-                runtimes={"openvino": OPENVINO, "torch": TORCH},
-                temperature=temperature,
-                review_threshold=threshold,
-                metrics=metrics,
-            )
-        },
+        precisions={"fp32": facts},
         reference=reference,
         data=data,
     )

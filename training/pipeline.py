@@ -124,7 +124,11 @@ def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
             run.model, dtype=torch.float32, use_safetensors=True
         )
         export.write_weights(model, run.draft, run.config.windows.spec.window)
-        draft = export.seal_with_card(run.draft, "Not measured yet.\n", export.draft(run.config))
+        draft = export.seal_with_card(
+            run.draft,
+            "Not measured yet.\n",
+            export.draft(run.config, runtimes=export.runtimes(run.draft)),
+        )
         classifier = open_classifier(draft, threads=cpus())
         sets = {split: run.sets[split] for split in run.measured(test=test)}
         sets[TRAIN_SAMPLE] = scores.of_each_speaker(run.sets["train"])
@@ -171,6 +175,7 @@ def seal(run: Run, out: Path | None = None) -> Bundle:
         card = report.model_card(run.config, evaluation, facts)
         described = export.draft(
             run.config,
+            runtimes=export.runtimes(out),
             temperature=evaluation.temperature,
             threshold=evaluation.threshold.value,
             metrics=report.compact(evaluation),

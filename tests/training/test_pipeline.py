@@ -24,6 +24,7 @@ from training.data import LABELS, Recording, load
 from training.data_settings import Data
 from training.pipeline import evaluate, make_bundle, prepare, seal, train, training_noises
 from training.run import Run
+from training.whisper import WaveformWhisperConfig, WaveformWhisperEncoder
 
 CONFIG = Config(
     bundle=Identity(name="made-here", version="1.2.3", licence="For tests only"),
@@ -231,3 +232,24 @@ def test_a_mistyped_checkpoint_is_no_hub_s(run: Run, tmp_path: Path) -> None:
 def test_some_noises_are_kept_for_reports(data: Path) -> None:
     """Of two noises one is a helicopter."""
     assert len(training_noises(data / "noise")) == 1
+
+
+def test_a_whisper_is_trained_and_served_too(data: Path, tmp_path: Path) -> None:
+    """As OpenVINO runs it, spectrogram and all; transformers alone couldn't load it."""
+    tiny = WaveformWhisperConfig(
+        d_model=16,
+        encoder_layers=1,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=16,
+        max_source_positions=50,
+    )
+    WaveformWhisperEncoder(tiny).save_pretrained(tmp_path / "whisper")
+    config = CONFIG.model_copy(update={"model": Model(checkpoint=str(tmp_path / "whisper"))})
+    bundle = made(Run(config, data, tmp_path / "run"))
+    assert set(bundle.manifest.precisions["fp32"].runtimes) == {"openvino"}
+    assert not (bundle.folder / "torch").exists()
+    heard = open_classifier(bundle).hear(recordings(data, "test")[0].path.read_bytes())
+    assert open_classifier(bundle).classify(heard).label in LABELS

@@ -19,7 +19,7 @@ export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format types imports train bench image bento clean
+.PHONY: help serve test smoke lint format types imports train bench image bento clean
 
 # What follows ## is the help; names are shorter than a tab stop.
 help: ## List the targets
@@ -32,6 +32,9 @@ serve: $(BASE) ## Serve the embedded model on port 3000 until Ctrl-C
 # PYTEST_ARGS narrows it: make test PYTEST_ARGS='-k batching'.
 test: $(DEV) ## Run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+smoke: $(DEV) ## Train, evaluate, export and serve a model worth nothing, in a minute
+	@$(BIN)/python -m tests.support.smoke
 
 # Both parts run, so that one call shows everything that is wrong.
 lint: $(DEV) ## Check style and format
@@ -48,7 +51,7 @@ types: $(DEV) ## Check the types
 imports: $(DEV) ## Check that imports point one way
 	$(BIN)/lint-imports --no-logo
 
-# TRAIN_ARGS goes to the pipeline: make train TRAIN_ARGS='compact --data ../data'.
+# TRAIN_ARGS goes to the pipeline: make train TRAIN_ARGS='run compact --data ../data'.
 train: $(DEV) ## Train a model and make its bundle
 	$(BIN)/python -m training $(TRAIN_ARGS)
 
@@ -94,6 +97,6 @@ $(BASE): $(CREATED) pyproject.toml
 # comes after every install, because installing torchaudio anew brings its fault back.
 $(DEV): $(BASE) pyproject.toml
 	@echo "Installing what training and the tests need (about 2 GB, once)"
-	@$(PIP) install --quiet --editable '.[train,parquet,test,bench]'
+	@$(PIP) install --quiet --editable '.[train,track,parquet,test,bench]'
 	@$(BIN)/python -m training.repair
 	@touch $@

@@ -17,7 +17,15 @@ import openvino
 import torch
 from pydantic import ValidationError
 
-from service.bundle import AudioDraft, AudioFacts, Bundle, DataFacts, PrecisionFacts, seal
+from service.bundle import (
+    AudioDraft,
+    AudioFacts,
+    Bundle,
+    DataFacts,
+    PrecisionFacts,
+    RuntimeName,
+    seal,
+)
 from service.voice import NAME as VOICE_ACTIVITY
 from training.config import Config, ConfigError
 from training.data import LABELS
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 
 TORCH = "torch"
 OPENVINO = "openvino/fp32.xml"
-RUNTIMES = MappingProxyType({"openvino": OPENVINO, "torch": TORCH})
+RUNTIMES: Mapping[RuntimeName, str] = MappingProxyType({"openvino": OPENVINO, "torch": TORCH})
 """Where in a bundle a runtime finds its weights."""
 
 
@@ -69,7 +77,7 @@ class _LogitsOnly(torch.nn.Module):
         return logits
 
 
-def runtimes(folder: Path) -> dict[str, str]:
+def runtimes(folder: Path) -> dict[RuntimeName, str]:
     """The runtimes that weights were written for."""
     return {name: place for name, place in RUNTIMES.items() if (folder / place).exists()}
 
@@ -77,7 +85,7 @@ def runtimes(folder: Path) -> dict[str, str]:
 def draft(
     config: Config,
     *,
-    runtimes: Mapping[str, str] = RUNTIMES,
+    runtimes: Mapping[RuntimeName, str] = RUNTIMES,
     temperature: float = 1.0,
     threshold: float = FALLBACK,
     metrics: Mapping[str, Any] | None = None,

@@ -47,9 +47,13 @@ def _recording(folder: Path, row: Mapping[str, str]) -> Recording:
     path = folder / row["path"]
     known = recognise(path, row["corpus"])
     return Recording(
-        path,
-        row["path"],
-        *(row[key] for key in ("corpus", "speaker", "language", "label", "split")),
+        path=path,
+        name=row["path"],
+        corpus=row["corpus"],
+        speaker=row["speaker"],
+        language=row["language"],
+        label=row["label"],
+        split=row["split"],
         sentence=row.get("sentence") or (known.sentence if known else None),
         sex=sex(row.get("sex")) or (known.sex if known else None),
     )

@@ -74,7 +74,7 @@ def chances(groups: Sequence[Group], settings: Sampling) -> NDArray[np.float64]:
     """
     corpora = Counter(group.corpus for group in groups)
     speakers = Counter(corpus for corpus, _ in {(g.corpus, g.speaker) for g in groups})
-    labels = Counter((corpus, speaker) for corpus, speaker, _ in _distinct(groups))
+    labels = Counter((group.corpus, group.speaker) for group in set(groups))
     clips = Counter(groups)
     shares = np.array(
         [
@@ -87,7 +87,3 @@ def chances(groups: Sequence[Group], settings: Sampling) -> NDArray[np.float64]:
     )
     normalised: NDArray[np.float64] = shares / shares.sum()
     return normalised
-
-
-def _distinct(groups: Sequence[Group]) -> set[tuple[str, str, int]]:
-    return {(group.corpus, group.speaker, group.label) for group in groups}

@@ -89,6 +89,7 @@ class Training(_Section):
     max_steps: Annotated[int, Field(gt=0)] | None = None
     """Steps to train for, in place of the epochs."""
     batch_size: Annotated[int, Field(gt=0)] = 32
+    """Of each process."""
     accumulation: Annotated[int, Field(gt=0)] = 1
     """Batches whose gradients make one step."""
     learning_rate: Positive = 1e-4
@@ -121,7 +122,7 @@ class Training(_Section):
     """auto: bf16 where the device computes in it (GPU, or CPU with AMX), else fp32."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that make views ahead of the training; 0 where it has the CPU to itself."""
-    max_clips: int | None = None
+    max_clips: Annotated[int, Field(gt=0)] | None = None
     """At most this many clips of each split, evenly spread: for smoke tests."""
 
 

@@ -20,39 +20,60 @@ HUB = "hub:"
 """Before a checkpoint's name: nothing is fetched from elsewhere by a slip of the pen."""
 CLASSIFIER = {"classifier", "layer_weights"}
 PROJECTOR = "projector"
+MASK = "masked_spec_embed"
 
 
-def build(settings: config.Model, root: Path) -> PreTrainedModel:
+def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedModel:
     """Load the checkpoint in float32 with a head of random weights.
 
     Args:
         settings: the checkpoint and what changes in its configuration.
         root: where relative checkpoint folders are.
+        square: whether the head keeps the encoder's size, so that it can start as a linear probe.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: there is no such folder, it lacks weights of the encoder, an override is no
+            setting of it, or its layers are not where `_transformer` looks for them.
     """
     source = find(settings.checkpoint, root)
     names = dict(enumerate(LABELS))
-    configuration = AutoConfig.from_pretrained(
+    configuration, unknown = AutoConfig.from_pretrained(
         source,
         num_labels=len(LABELS),
         id2label=names,
         label2id={name: number for number, name in names.items()},
+        return_unused_kwargs=True,
         **settings.overrides,
     )
-    # Square, so that a head can start as a linear probe.
-    configuration.classifier_proj_size = configuration.hidden_size
-    model: PreTrainedModel = AutoModelForAudioClassification.from_pretrained(
-        source, config=configuration, dtype=torch.float32, use_safetensors=True
+    if square:
+        configuration.classifier_proj_size = configuration.hidden_size
+    if unknown:
+        raise ConfigError(
+            f"{source} has no setting {next(iter(unknown))!r}; see [model.overrides]."
+        )
+    model, loaded = AutoModelForAudioClassification.from_pretrained(
+        source,
+        config=configuration,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
     )
+    if random := [name for name in sorted(loaded["missing_keys"]) if not _may_be_new(name)]:
+        raise ConfigError(f"The checkpoint in {source} has no weights for {random[0]}.")
     if settings.freeze != "nothing":
         _learn(model.base_model, learn=False)
     if settings.freeze == "front-end":
         layers, norm = _transformer(model)
         _learn(layers, learn=True)
         _learn(norm, learn=True)
+        for name, parameter in model.named_parameters():
+            # What stands for masked frames; many checkpoints have none.
+            parameter.requires_grad |= name.endswith(MASK)
     return model
+
+
+def _may_be_new(name: str) -> bool:
+    return name.split(".", maxsplit=1)[0] in {PROJECTOR, *CLASSIFIER} or name.endswith(MASK)
 
 
 def _learn(part: torch.nn.Module, *, learn: bool) -> None:
@@ -92,13 +113,13 @@ def _transformer(model: PreTrainedModel) -> tuple[torch.nn.ModuleList, torch.nn.
     """The layers over the front end, lowest first, and the norm that follows the last.
 
     Raises:
-        TypeError: the architecture has them elsewhere than wav2vec2, HuBERT, WavLM and Whisper.
+        ConfigError: the architecture has them elsewhere than wav2vec2, HuBERT, WavLM and Whisper.
     """
     base = model.base_model
     encoder = getattr(base, "encoder", base)
     layers, norm = getattr(encoder, "layers", None), getattr(encoder, "layer_norm", None)
     if not isinstance(layers, torch.nn.ModuleList) or not isinstance(norm, torch.nn.Module):
-        raise TypeError(f"{type(model).__name__} has no layers to fine-tune")
+        raise ConfigError(f"{type(model).__name__} has no layers where they are looked for.")
     return layers, norm
 
 

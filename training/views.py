@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
 
 from service.domain import Samples, Window, WindowSpec
 from service.voice import FRAME
 from service.windows import cut, span
+from training import corpora as published
 from training.augment import augment, rng_of
 from training.config import Augmentation
 from training.data import arrays
@@ -78,11 +78,17 @@ class CentredWindows(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 def annotated(corpora: Sequence[str], labels: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Which classes each corpus has clips of: bool [labels] by corpus.
+    """Which classes the authors of each corpus chose from: bool [labels] by corpus.
 
     That a corpus has none of a class says nothing of how its clips would be called if it had.
     """
-    found = {corpus: np.zeros(len(LABELS), bool) for corpus in sorted(set(corpora))}
+    seen: dict[str, set[str]] = {corpus: set() for corpus in corpora}
     for corpus, label in zip(corpora, labels, strict=True):
-        found[corpus][label] = True
-    return {corpus: torch.from_numpy(classes) for corpus, classes in found.items()}
+        seen[corpus].add(LABELS[label])
+    chosen = {
+        corpus: found.union(published.annotated(corpus, found)) for corpus, found in seen.items()
+    }
+    return {
+        corpus: torch.tensor([label in classes for label in LABELS])
+        for corpus, classes in chosen.items()
+    }

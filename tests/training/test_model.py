@@ -9,21 +9,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from training.config import ConfigError, Model, Training
 from training.model import build, load, parameter_groups
 from training.probe import probe
 from training.recording import LABELS
 
-OVERRIDES: dict[str, float | int | bool] = {"num_hidden_layers": 3, "use_weighted_layer_sum": True}
+OVERRIDES: dict[str, float | int | bool] = {"use_weighted_layer_sum": True}
+
+
+@pytest.fixture(scope="module")
+def data(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as the others train from, but of three layers."""
+    root = tmp_path_factory.mktemp("deep")
+    configuration = AutoConfig.from_pretrained(data / "checkpoint", num_hidden_layers=3)
+    AutoModel.from_config(configuration).save_pretrained(root / "checkpoint")
+    return root
 
 
 def _built(data: Path, freeze: str) -> PreTrainedModel:
     settings = Model.model_validate(
         {"checkpoint": "checkpoint", "freeze": freeze, "overrides": OVERRIDES}
     )
-    return build(settings, data)
+    return build(settings, data, square=True)
 
 
 def _learning(model: PreTrainedModel) -> set[str]:
@@ -39,7 +48,7 @@ def _learning(model: PreTrainedModel) -> set[str]:
     ("freeze", "learning"),
     [
         ("encoder", set()),
-        ("front-end", {"layers", "layer_norm"}),
+        ("front-end", {"layers", "layer_norm", "masked_spec_embed"}),
         (
             "nothing",
             {
@@ -114,7 +123,7 @@ def test_a_probe_is_where_the_training_starts(data: Path, *, summed: bool) -> No
     settings = Model(
         checkpoint="checkpoint", overrides={**OVERRIDES, "use_weighted_layer_sum": summed}
     )
-    model = build(settings, data)
+    model = build(settings, data, square=True)
     windows = _Tones()
     probe(model, windows, np.full(60, 1 / 60), batch_size=7, strength=1.0)
     batch = torch.from_numpy(np.stack([windows[i]["input_values"] for i in range(6)]))
@@ -144,10 +153,34 @@ def test_a_trained_model_comes_back_with_its_head(data: Path, tmp_path: Path) ->
         load("checkpoint", data)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"hidden_dropuot": 0.1}, "no setting 'hidden_dropuot'"),
+        ({"num_hidden_layers": 4}, "no weights for wav2vec2.encoder.layers.3"),
+    ],
+)
+def test_what_would_be_ignored_or_random_is_refused(
+    data: Path, overrides: dict[str, float], sentence: str
+) -> None:
+    """A mistyped setting, and layers that the checkpoint doesn't have."""
+    with pytest.raises(ConfigError, match=sentence):
+        build(Model(checkpoint="checkpoint", overrides=overrides), data, square=True)
+
+
+def test_the_head_is_stock_unless_it_starts_as_a_probe(data: Path) -> None:
+    """A projector of the size the checkpoint's configuration says."""
+    stock = build(Model(checkpoint="checkpoint"), data, square=False)
+    assert stock.config.classifier_proj_size == 256
+    assert (
+        build(Model(checkpoint="checkpoint"), data, square=True).config.classifier_proj_size == 32
+    )
+
+
 def test_a_checkpoint_that_is_not_there_is_named(data: Path) -> None:
     """With how to name one of a hub."""
     with pytest.raises(ConfigError, match="hub:NAME"):
-        build(Model(checkpoint="elsewhere"), data)
+        build(Model(checkpoint="elsewhere"), data, square=True)
 
 
 class _Coarse(torch.nn.Module):

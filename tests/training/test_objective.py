@@ -50,9 +50,12 @@ def test_unmasked_it_pulls_down_what_a_corpus_lacks(logits: torch.Tensor) -> Non
     assert torch.allclose(found, functional.cross_entropy(logits, LABELS))
 
 
-def test_what_is_annotated_is_read_off_the_clips() -> None:
-    """A corpus annotates the classes that it has clips of."""
-    found = annotated(["a", "b", "a"], [0, 1, 5])
+def test_what_is_annotated_is_known_or_read_off_the_clips() -> None:
+    """A published corpus annotates what its authors say, another the classes of its clips."""
+    found = annotated(["a", "b", "a", "nemo", "aesdd"], [0, 1, 5, 2, 4])
+    assert found["nemo"].tolist() == [True, False, True, True, True, True]
+    # A clip that says otherwise than the authors is still told from something.
+    assert found["aesdd"].all()
     assert found["a"].tolist() == [True, False, False, False, False, True]
     assert found["b"].tolist() == [False, True, False, False, False, False]
 

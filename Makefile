@@ -2,6 +2,7 @@
 
 VENV ?= .venv
 PORT ?= 3000
+DATA ?= ../data
 # The newest that runs and can make environments; a shim without a Python behind it doesn't count.
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	"$$python" -c '$(SUITABLE)' 2>/dev/null && { command -v "$$python"; break; }; done)
@@ -19,7 +20,7 @@ export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke lint format types imports train bench image bento clean
+.PHONY: help serve test smoke lint format types imports train model bench image bento clean
 
 # What follows ## is the help; names are shorter than a tab stop.
 help: ## List the targets
@@ -54,6 +55,11 @@ imports: $(DEV) ## Check that imports point one way
 # TRAIN_ARGS goes to the pipeline: make train TRAIN_ARGS='run compact --data ../data'.
 train: $(DEV) ## Train a model and make its bundle
 	$(BIN)/python -m training $(TRAIN_ARGS)
+
+# DATA has the recordings, noise and the checkpoint of the start: make model DATA=../data.
+model: $(DEV) ## Make the embedded model again, from recordings in DATA
+	$(BIN)/python -m training train teacher --data $(DATA) --run runs/teacher
+	$(BIN)/python -m training run compact --data $(DATA) --run runs/compact
 
 # Nothing else should be busy meanwhile. Others: make bench BENCH_ARGS="voice --data ../data".
 bench: $(DEV) ## Measure load, memory and agreement with the bare runtime

@@ -13,6 +13,8 @@ from service.domain import WindowSpec
 from training.data_settings import Data
 
 CONFIGS = Path(__file__).parent / "configs"
+TINY_EN = "tiny.en"
+"""Names the checkpoint that is fetched: the encoder of OpenAI's Whisper tiny.en."""
 
 
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -74,7 +76,8 @@ class Model(_Section):
     """The checkpoint to start from, and what is changed in its configuration."""
 
     checkpoint: str
-    """A folder, absolute or in the data root, or with `hub:` before it a model's name on a hub."""
+    """A folder, absolute, in the data root or where the command runs; `tiny.en`, which is fetched;
+    or with `hub:` before it a model's name on a hub."""
     freeze: Literal["nothing", "front-end", "encoder"] = "front-end"
     """What keeps its weights: a front end that already hears needs no labels to stay so, and with
     few speakers even the layers above may generalise best as they are."""
@@ -85,7 +88,8 @@ class Model(_Section):
 class Training(_Section):
     """How it is trained."""
 
-    epochs: Positive = 10
+    epochs: Annotated[float, Field(ge=0)] = 10
+    """0: the head is the probe, and nothing else is trained."""
     max_steps: Annotated[int, Field(gt=0)] | None = None
     """Steps to train for, in place of the epochs."""
     batch_size: Annotated[int, Field(gt=0)] = 32

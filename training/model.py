@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import AutoConfig, AutoModelForAudioClassification
 
-import training.whisper  # noqa: F401 - makes Whisper one of those checkpoints
 from training import config
-from training.config import ConfigError
+from training.config import TINY_EN, ConfigError
 from training.recording import LABELS
+from training.whisper import fetch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 HUB = "hub:"
 """Before a checkpoint's name: nothing is fetched from elsewhere by a slip of the pen."""
+FETCHED = Path("runs") / "cache"
+"""Where Whisper tiny.en is put, and found the next time."""
 CLASSIFIER = {"classifier", "layer_weights"}
 PROJECTOR = "projector"
 MASK = "masked_spec_embed"
@@ -84,15 +86,24 @@ def _learn(part: torch.nn.Module, *, learn: bool) -> None:
 def find(checkpoint: str, root: Path) -> str:
     """Where a checkpoint of a configuration is: a folder, or a name on a hub.
 
+    Args:
+        checkpoint: `tiny.en`, which is fetched; `hub:NAME`; or a folder, absolute, in `root`, or
+            where the command runs.
+        root: the data root.
+
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: there is no such folder, or it can't be fetched.
     """
-    source = checkpoint.removeprefix(HUB)
-    if source == checkpoint:
-        source = str(root / source)
-        if not Path(source).is_dir():
-            raise ConfigError(f"No checkpoint in {source}; for a model of a hub write {HUB}NAME.")
-    return source
+    if checkpoint == TINY_EN:
+        return str(fetch(FETCHED))
+    if checkpoint.startswith(HUB):
+        return checkpoint.removeprefix(HUB)
+    for folder in (root / checkpoint, Path(checkpoint)):
+        if folder.is_dir():
+            return str(folder)
+    raise ConfigError(
+        f"No checkpoint in {root / checkpoint}; for a model of a hub write {HUB}NAME."
+    )
 
 
 def load(checkpoint: str, root: Path) -> PreTrainedModel:

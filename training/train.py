@@ -12,25 +12,23 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import (
-    EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedModel,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from service.domain import Samples
 from service.runtime import cpu_features
+from training import checkpoints
 from training import model as models
 from training.average import Average
+from training.checkpoints import CHECKPOINTS, Patience, ResumableTrainer
 from training.config import Config, Training
 from training.objective import Objective
 from training.probe import probe
-from training.run import CHECKPOINTS
 from training.sampling import Draws, Group, chances
 from training.views import CentredWindows, TrainingWindows
 
@@ -59,7 +57,7 @@ def train(
     """
     settings = config.training
     torch.manual_seed(settings.seed)
-    model = models.build(config.model, root)
+    model = models.build(config.model, root, square=settings.probe_strength > 0)
     spec = config.windows.spec
     windows = TrainingWindows(training, spec, config.augmentation, noises, settings.seed)
     groups = [
@@ -69,8 +67,7 @@ def train(
         )
     ]
     draws = Draws(groups, config.sampling, settings.seed)
-    checkpoints = run / CHECKPOINTS
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    last = checkpoints.newest(run / CHECKPOINTS)
     if last is None and settings.probe_strength:
         weights = np.full(len(groups), 1 / len(groups))
         with torch.autocast(
@@ -83,31 +80,36 @@ def train(
                 batch_size=settings.batch_size,
                 strength=settings.probe_strength,
             )
+    if not settings.epochs:
+        return model
     average = Average(model, settings.average_decay) if settings.keep == "average" else None
     trainer = _Trainer(
         draws,
         _objective(config, root),
         average,
         model=model,
-        args=_arguments(settings, checkpoints),
+        args=_arguments(settings, run / CHECKPOINTS, resumes=last is not None),
         train_dataset=windows,
         eval_dataset=CentredWindows(watched, spec),
         compute_metrics=_quick_figures,
         optimizers=(torch.optim.AdamW(models.parameter_groups(model, settings)), None),
-        callbacks=[TellEpoch(draws), *([average] if average else []), *callbacks],
+        callbacks=[
+            TellEpoch(draws),
+            *([average] if average else []),
+            *([Patience(settings.patience)] if settings.patience else []),
+            *callbacks,
+        ],
     )
-    if settings.patience:
-        trainer.add_callback(EarlyStoppingCallback(settings.patience))
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     if average:
         average.keep()
     return model
 
 
-def _arguments(settings: Training, checkpoints: Path) -> TrainingArguments:
+def _arguments(settings: Training, folder: Path, *, resumes: bool) -> TrainingArguments:
     when = "steps" if settings.checkpoint_steps else "epoch"
     return TrainingArguments(
-        output_dir=str(checkpoints),
+        output_dir=str(folder),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         per_device_train_batch_size=settings.batch_size,
@@ -121,7 +123,9 @@ def _arguments(settings: Training, checkpoints: Path) -> TrainingArguments:
         save_strategy=when,
         eval_steps=settings.checkpoint_steps,
         save_steps=settings.checkpoint_steps or 500,
-        eval_on_start=True,
+        # What is resumed has been looked at; again would count against its patience.
+        eval_on_start=not resumes,
+        restore_callback_states_from_checkpoint=True,
         save_total_limit=2,
         load_best_model_at_end=settings.keep == "best",
         metric_for_best_model="accuracy",
@@ -145,7 +149,7 @@ def _objective(config: Config, root: Path) -> Objective:
     )
 
 
-class _Trainer(Trainer):
+class _Trainer(ResumableTrainer):
     """Draws, loss and average are ours; everything else is transformers'."""
 
     # The loss is a mean over a batch: with accumulation the Trainer divides it by their number.

@@ -11,8 +11,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from training import model as models
 from training.config import ConfigError, Model, Training
-from training.model import build, load, parameter_groups
+from training.model import build, find, load, parameter_groups
 from training.probe import probe
 from training.recording import LABELS
 
@@ -175,6 +176,22 @@ def test_the_head_is_stock_unless_it_starts_as_a_probe(data: Path) -> None:
     assert (
         build(Model(checkpoint="checkpoint"), data, square=True).config.classifier_proj_size == 32
     )
+
+
+def test_a_checkpoint_is_looked_for_in_the_data_and_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this order; `tiny.en` is fetched, and a hub's name taken as it is."""
+    root, here = tmp_path / "data", tmp_path / "here"
+    for folder in (root / "both", here / "both", here / "one"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(models, "fetch", lambda cache: cache / "fetched")
+    assert find("both", root) == str(root / "both")
+    assert find("one", root) == "one"
+    assert find(str(here / "one"), root) == str(here / "one")
+    assert find("tiny.en", root) == "runs/cache/fetched"
+    assert find("hub:someone/model", root) == "someone/model"
 
 
 def test_a_checkpoint_that_is_not_there_is_named(data: Path) -> None:

@@ -6,11 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.config import Augmentation, Positive, Probability, Sampling, Windows
+from training.config import TINY_EN, Augmentation, Positive, Probability, Sampling, Windows
 from training.data_settings import Data
-
-TINY_EN = "tiny.en"
-"""Names the teacher that is fetched: Whisper tiny.en."""
 
 Weight = Annotated[float, Field(ge=0)]
 

@@ -2,13 +2,15 @@
 
 With CI=true a skipped test fails: a suite that quietly skips shows nothing. Tests that read the
 recordings say so with `@pytest.mark.needs_data`; without TIMBRE_SPEECH_DATA they are not part of
-the run, which says so.
+the run, which says so. `@pytest.mark.needs_opensmile` likewise: its licence keeps openSMILE out of
+what `make test` installs.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +19,13 @@ import pytest
 SPEECH_DATA = "TIMBRE_SPEECH_DATA"
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 
-_left_out = pytest.StashKey[int]()
+NEEDS = {
+    "needs_data": f"they read recordings, and {SPEECH_DATA} names no folder",
+    "needs_opensmile": "they need timbre[baselines]",
+}
+"""Marker → why its tests are left out where they cannot run."""
+
+_left_out = pytest.StashKey[dict[str, int]]()
 
 
 @pytest.fixture(scope="session")
@@ -29,24 +37,27 @@ def speech_data() -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs recordings that are not there."""
-    if os.environ.get(SPEECH_DATA):
-        return
-    without = [item for item in items if item.get_closest_marker("needs_data")]
-    config.stash[_left_out] = len(without)
-    config.hook.pytest_deselected(items=without)
-    items[:] = [item for item in items if item not in without]
+    """Leave out what needs recordings or a library that are not there."""
+    there = {
+        "needs_data": bool(os.environ.get(SPEECH_DATA)),
+        "needs_opensmile": find_spec("opensmile") is not None,
+    }
+    config.stash[_left_out] = {}
+    for marker in NEEDS:
+        without = [item for item in items if item.get_closest_marker(marker)]
+        if there[marker] or not without:
+            continue
+        config.stash[_left_out][marker] = len(without)
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say what was left out, and why."""
-    if left_out := config.stash.get(_left_out, 0):
-        terminalreporter.write_line(
-            f"{left_out} tests left out: they read recordings, and {SPEECH_DATA} names no folder.",
-            yellow=True,
-        )
+    for marker, left_out in config.stash.get(_left_out, {}).items():
+        terminalreporter.write_line(f"{left_out} tests left out: {NEEDS[marker]}.", yellow=True)
 
 
 @pytest.hookimpl(wrapper=True)

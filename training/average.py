@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -18,7 +17,8 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from training import checkpoints
 
 FILE = "average.safetensors"
 
@@ -61,7 +61,7 @@ class Average(TrainerCallback):
     ) -> None:
         """Go on with the checkpoint's average, or start with the weights there are."""
         if state.global_step:
-            self._average = load_file(_folder(args, state) / FILE)
+            self._average = load_file(checkpoints.of_step(args, state) / FILE)
         for name, parameter in self._parameters.items():
             source = self._average[name] if state.global_step else parameter.detach().clone()
             self._average[name] = source.to(parameter.device)
@@ -87,8 +87,4 @@ class Average(TrainerCallback):
     ) -> None:
         """Put the average beside the weights."""
         if state.is_world_process_zero:
-            save_file(self._average, _folder(args, state) / FILE)
-
-
-def _folder(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(args.output_dir or ".") / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            save_file(self._average, checkpoints.of_step(args, state) / FILE)

@@ -5,6 +5,7 @@ Clips are heard exactly as the service hears them: same decoder, same voice acti
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections import Counter
@@ -166,8 +167,10 @@ def _hear(missing: dict[str, Recording], folder: Path) -> None:
     rows = _rows(missing)
     while batch := list(itertools.islice(rows, CLIPS_A_FILE)):
         # Renamed when it is whole, so that a kill leaves no half file; and named by the process,
-        # since several may prepare the same recordings at once.
-        file = folder / f"{batch[0]['key']}.arrow"
+        # since several may prepare the same recordings at once. Named by all it holds: another
+        # selection may begin with the same recording.
+        keys = "\n".join(row["key"] for row in batch)
+        file = folder / f"{hashlib.sha256(keys.encode()).hexdigest()}.arrow"
         half = file.with_suffix(f".{os.getpid()}.part")
         with ArrowWriter(features=_HEARD, path=str(half)) as writer:
             for row in batch:

@@ -33,6 +33,14 @@ def digest(recordings: Sequence[Recording]) -> str:
     return sha.hexdigest()
 
 
+def files(paths: Iterable[Path], folder: Path) -> str:
+    """sha256 over the places within `folder` and the bytes of files, in order of place."""
+    sha = hashlib.sha256()
+    for path in sorted(paths):
+        sha.update(f"{path.relative_to(folder).as_posix()}\t{content(path)}\n".encode())
+    return sha.hexdigest()
+
+
 def duplicates(recordings: Iterable[Recording]) -> list[list[Recording]]:
     """Recordings of the same bytes, together; those that are alone are left out."""
     same: dict[str, list[Recording]] = defaultdict(list)

@@ -15,6 +15,11 @@ PATIENCE = timedelta(hours=12)
 """How long the others wait for the first, which may have all recordings to prepare."""
 
 
+def processes() -> int:
+    """How many there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes: rank 0, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -23,7 +28,7 @@ def is_first() -> bool:
 @contextmanager
 def first_alone() -> Iterator[None]:
     """Run the block in the first process before the others run it, and find what it left."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if processes() == 1:
         yield
         return
     import torch  # noqa: PLC0415 - for several processes only

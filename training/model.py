@@ -53,6 +53,7 @@ def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedMode
         raise ConfigError(
             f"{source} has no setting {next(iter(unknown))!r}; see [model.overrides]."
         )
+    model: PreTrainedModel
     model, loaded = AutoModelForAudioClassification.from_pretrained(
         source,
         config=configuration,

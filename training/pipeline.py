@@ -7,20 +7,22 @@ together, one at a time, or by a tool that keeps track of what has changed.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace as changed
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForAudioClassification
 
-from service.audio import decode
-from service.bundle import Bundle
+from service.bundle import MANIFEST, Bundle
 from service.classifier import open_classifier
-from service.domain import Samples
 from service.runtime import cpus
 from training import data, data_report, export, launch, tracking
+from training.checkpoints import CHECKPOINTS
+from training.config import ConfigError
 from training.evaluation import noise as noises
 from training.evaluation import report, scores
 from training.evaluation.assess import TRAIN_SAMPLE, Measured, assess
+from training.noises import decoded, for_training
 from training.run import Run
 from training.train import train as fit
 
@@ -51,7 +53,13 @@ def make_bundle(
     Raises:
         ConfigError, TimbreError: the data, the configuration or the result cannot be used.
     """
-    export.draft(run.config)  # a wrong name or version is better found before the training
+    # A wrong name or a set that isn't there is better found before the training.
+    export.draft(run.config)
+    with launch.first_alone():
+        run.measured(test=test)
+    if noise:
+        noises.read(run.root / "noise")
+    _check_bundle(_bundle(run, out))
     prepare(run)
     train(run, replace=replace)
     if not launch.is_first():
@@ -80,10 +88,13 @@ def train(run: Run, *, replace: bool = False) -> None:
         ConfigError: the folder holds a run of another configuration or other data, and `replace`
             is not given.
     """
+    finished = run.folder / CHECKPOINTS
     with launch.first_alone():
         run.take(replace=replace)
         if run.model.is_dir():
-            print(f"{run.model} is trained already.")
+            if launch.is_first():
+                shutil.rmtree(finished, ignore_errors=True)
+                print(f"{run.model} is trained already.")
             return
         training = data.prepare(run.sets["train"], run.cache)
         watched = data.prepare(run.sets[run.watched], run.cache)
@@ -92,17 +103,22 @@ def train(run: Run, *, replace: bool = False) -> None:
             run.config,
             training,
             watched,
-            training_noises(run.root / "noise"),
+            [decoded(path) for path in for_training(run.root / "noise")],
             root=run.root,
             run=run.folder,
             callbacks=[tracking.Steps(tracker)],
         )
+        with launch.first_alone():
+            if launch.is_first():
+                # In place at once or not at all: what lies there counts as trained.
+                unfinished = run.folder / "model.part"
+                shutil.rmtree(unfinished, ignore_errors=True)
+                model.save_pretrained(unfinished, safe_serialization=True)
+                unfinished.replace(run.model)
+        # Now that no process reads them: whoever removes the model wants another one, and with
+        # checkpoints it would be the same.
         if launch.is_first():
-            # In place at once or not at all: what lies there counts as trained.
-            unfinished = run.folder / "model.part"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            model.save_pretrained(unfinished, safe_serialization=True)
-            unfinished.replace(run.model)
+            shutil.rmtree(finished, ignore_errors=True)
 
 
 def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
@@ -117,6 +133,8 @@ def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
         ConfigError: nothing was trained in the folder, or something else, or there is no noise.
     """
     run.need(run.model, "train")
+    measured = run.measured(test=test)
+    kinds = noises.read(run.root / "noise") if noise else None
     settings = run.config.evaluation
     noisy = None
     with tracking.tracked(run.folder, run.config, stage="evaluate") as tracker:
@@ -130,12 +148,11 @@ def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
             export.draft(run.config, runtimes=export.runtimes(run.draft)),
         )
         classifier = open_classifier(draft, threads=cpus())
-        sets = {split: run.sets[split] for split in run.measured(test=test)}
+        sets = {split: run.sets[split] for split in measured}
         sets[TRAIN_SAMPLE] = scores.of_each_speaker(run.sets["train"])
         scored = {name: scores.measure(classifier, sets[name], name) for name in sets}
         scores.save(run.scores, scored)
-        if noise:
-            kinds = noises.read(run.root / "noise")
+        if kinds:
             snr_db, seed = settings.noise_snr_db, settings.seed
             noisy = noises.measure(classifier, sets[run.watched], kinds, snr_db, seed)
             scores.save(run.scores / "noise", noisy)
@@ -143,6 +160,7 @@ def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
             name=run.config.bundle.name,
             version=run.config.bundle.version,
             precision="fp32",
+            architecture=model.config.model_type,
             parameters=model.num_parameters(),
             fitted_on=run.watched,
         )
@@ -160,38 +178,47 @@ def seal(run: Run, out: Path | None = None) -> Bundle:
 
     Args:
         run: measured.
-        out: folder of the bundle, replaced; by default in the run's.
+        out: folder of the bundle, which may have another bundle; by default in the run's.
 
     Raises:
-        ConfigError: nothing was measured in the folder, or something else.
+        ConfigError: nothing was measured in the folder, or something else, or `out` is the folder
+            of something that is no bundle.
     """
     run.need(run.folder / report.JSON, "evaluate")
+    out = _bundle(run, out)
+    _check_bundle(out)
     evaluation = report.read(run.folder)
     facts = [fact for fact in run.facts if fact.split in {"train", *evaluation.sets}]
-    out = out or run.folder / "bundle"
+    # In place when it is whole: a server may look for it there.
+    unfinished = out.absolute().with_name(f"{out.absolute().name}.part")
     with tracking.tracked(run.folder, run.config, stage="export") as tracker:
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(run.draft, out)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(run.draft, unfinished)
         card = report.model_card(run.config, evaluation, facts)
         described = export.draft(
             run.config,
-            runtimes=export.runtimes(out),
+            runtimes=export.runtimes(unfinished),
             temperature=evaluation.temperature,
             threshold=evaluation.threshold.value,
             metrics=report.compact(evaluation),
             reference=evaluation.reference,
             data=facts,
         )
-        bundle = export.seal_with_card(out, card, described)
+        sealed = export.seal_with_card(unfinished, card, described)
+        shutil.rmtree(out, ignore_errors=True)
+        unfinished.replace(out)
+        bundle = changed(sealed, folder=out)
         tracker.bundle(bundle)
     return bundle
 
 
-def training_noises(folder: Path) -> list[Samples]:
-    """Every recording of noise but those kept for reports; none is fine too."""
-    return [
-        decode(path.read_bytes(), max_duration_s=noises.MAX_NOISE_S).samples
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in noises.SUFFIXES
-        and not noises.is_kept_for_reports(path.relative_to(folder))
-    ]
+def _bundle(run: Run, out: Path | None) -> Path:
+    return out or run.folder / "bundle"
+
+
+def _check_bundle(out: Path) -> None:
+    """Refuse to replace what is no bundle."""
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise ConfigError(
+            f"{out} has files that are no bundle's; remove them, or give another --out."
+        )

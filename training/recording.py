@@ -13,6 +13,18 @@ LABELS = ("angry", "disgusted", "fearful", "happy", "neutral", "sad")
 SPLITS = ("train", "development", "left-out", "validation", "test")
 """development: speakers of train, kept for choices. left-out: corpora of train, kept likewise."""
 
+DEVELOPMENT_SPEAKERS = (
+    "ravdess_17",
+    "ravdess_18",
+    "ravdess_19",
+    "ravdess_20",
+    "savee_JK",
+    "nemo_SM0",
+    "nemo_MP0",
+)
+"""Training speakers of the corpora of compact.toml that choices are made by. TESS is not among
+them: it has one."""
+
 Sex: TypeAlias = Literal["female", "male"]
 
 AUDIO_SUFFIXES = frozenset({".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})

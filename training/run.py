@@ -1,4 +1,4 @@
-"""The folder of a run: what lies where, and that it belongs to one configuration and one data."""
+"""The folder of a run: what lies where, and that all of it comes from the same."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from pathlib import Path
 
 from service.bundle import DataFacts
 from training import data, digests, launch
+from training.checkpoints import CHECKPOINTS
 from training.config import Config, ConfigError
 from training.data import Recording
+from training.origins import PROCESSES, origins
 
 LOG = "log.jsonl"
 METRICS = "metrics.json"
 MLFLOW_RUN = "mlflow.json"
 """Which MLflow run the stages report to."""
 EVALUATION = "evaluation.json"
-CHECKPOINTS = "checkpoints"
+REPORT = "report.html"
+FIGURES = "figures"
+DATA_REPORT = ("data.json", "data.html")
 
 CHOICES = ("development", "left-out")
 """Splits made for choosing between configurations."""
@@ -91,9 +95,24 @@ class Run:
 
         A configuration that keeps speakers or corpora of `train` for choices isn't measured on
         `validation`, which would no longer be a set that nothing was chosen on.
+
+        Raises:
+            ConfigError: there is nothing to measure on, or the test split is asked for and isn't
+                there, or belongs to the configuration that ships, which keeps nothing for choices.
         """
-        choices = [split for split in CHOICES if split in self.sets] or [self.watched]
-        return [*choices, *(["test"] if test and "test" in self.sets else [])]
+        choices = [split for split in CHOICES if split in self.sets]
+        if test and choices:
+            raise ConfigError(
+                f"This configuration keeps a {choices[0]} set for choices, and the test split is "
+                "for the one that ships: leave out --test, or take development_speakers and "
+                "left_out_corpora out of [data] when all is decided."
+            )
+        if test and "test" not in self.sets:
+            raise ConfigError(
+                "There is no test split: leave out --test, or give a source of [data] "
+                'split = "test".'
+            )
+        return [*(choices or [self.watched]), *(["test"] if test else [])]
 
     @cached_property
     def facts(self) -> list[DataFacts]:
@@ -109,16 +128,18 @@ class Run:
         Raises:
             ConfigError: it holds another run, which may not be removed.
         """
-        if self.claim.is_file() and not self._is_ours():
+        if self.claim.is_file() and self._differs():
             if not replace:
                 raise ConfigError(
-                    f"{self.folder} holds a run of another configuration or of other data; "
-                    "give another --run, or --replace to remove it."
+                    f"{self.folder} holds a run of another configuration, of other data or with "
+                    "another number of processes; give another --run, or --replace to remove it."
                 )
             self._clear()
-        if launch.is_first():
+        if launch.is_first() and not self.claim.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.claim.write_text(self._claimed, encoding="utf-8")
+            half = self.claim.with_suffix(".part")
+            half.write_text(json.dumps(self._claimed, indent=2), encoding="utf-8")
+            half.replace(self.claim)
 
     def need(self, made: Path, stage: str) -> None:
         """Refuse to go on without what an earlier stage makes of the same configuration and data.
@@ -130,24 +151,54 @@ class Run:
             raise ConfigError(
                 f"No {made.name} in {self.folder}: `python -m training {stage}` comes first."
             )
-        if not self._is_ours():
+        claimed = json.loads(self.claim.read_text(encoding="utf-8"))
+        if any(claimed.get(part) != ours for part, ours in self._described.items()):
             raise ConfigError(
                 f"{self.folder} holds a run of another configuration or of other data; "
                 "give the one it was trained with, or train again."
             )
 
     @cached_property
-    def _claimed(self) -> str:
-        settings = self.config.model_dump(mode="json", exclude=NOT_TRAINED)
-        trained_on = {fact.name: fact.sha256 for fact in self.facts if fact.split == "train"}
-        return json.dumps({"config": settings, "training_data": trained_on}, indent=2)
+    def _described(self) -> dict[str, object]:
+        """What a bundle tells of its weights; the later stages need no more of what was used."""
 
-    def _is_ours(self) -> bool:
-        return self.claim.read_text(encoding="utf-8") == self._claimed
+        def of(split: str) -> dict[str, str]:
+            return {fact.name: fact.sha256 for fact in self.facts if fact.split == split}
+
+        return {
+            "config": self.config.model_dump(mode="json", exclude=NOT_TRAINED),
+            "training_data": of("train"),
+            "watched_data": of(self.watched),
+        }
+
+    @cached_property
+    def _claimed(self) -> dict[str, object]:
+        teachers = self.config.teaching.teachers if self.config.teaching else ()
+        return self._described | origins([self.config.model.checkpoint, *teachers], self.root)
+
+    def _differs(self) -> bool:
+        """Whether what lies here was begun with something else."""
+        claimed = json.loads(self.claim.read_text(encoding="utf-8"))
+        ours = dict(self._claimed)
+        if self.model.is_dir():  # nothing is left to share between processes
+            claimed.pop(PROCESSES, None)
+            ours.pop(PROCESSES)
+        return bool(claimed != ours)
 
     def _clear(self) -> None:
         """Remove what was trained and measured; the bundle may be in use, and says what it is."""
-        for folder in (self.folder / CHECKPOINTS, self.model, self.draft, self.scores):
+        folders = (CHECKPOINTS, FIGURES)
+        for folder in (*map(self.folder.joinpath, folders), self.model, self.draft, self.scores):
             shutil.rmtree(folder, ignore_errors=True)
-        for name in (LOG, METRICS, MLFLOW_RUN, EVALUATION):
+        stale = () if self._data_is_reported() else DATA_REPORT
+        for name in (LOG, METRICS, MLFLOW_RUN, EVALUATION, REPORT, *stale):
             (self.folder / name).unlink(missing_ok=True)
+        self.claim.unlink(missing_ok=True)
+
+    def _data_is_reported(self) -> bool:
+        """Whether the report of the data is of this run's: `prepare` comes before the training."""
+        file = self.folder / DATA_REPORT[0]
+        if not file.is_file():
+            return False
+        facts = [fact.model_dump(mode="json") for fact in self.facts]
+        return bool(json.loads(file.read_text(encoding="utf-8"))["sets"] == facts)

@@ -22,6 +22,9 @@ from training.config import Config
 from training.mlflow_run import TRACKING_URI, MlflowRun
 from training.run import LOG, METRICS
 
+SUMMARY = "train_runtime"
+"""A figure of the line that the Trainer logs when it ends."""
+
 
 class Tracker:
     """Takes a run's settings, figures and files; see `tracked`."""
@@ -36,12 +39,14 @@ class Tracker:
             self._server.settings(flattened(config.model_dump(mode="json", exclude={"bundle"})))
 
     def resume(self, step: int) -> None:
-        """Forget what was logged after `step`, since the training goes on from there."""
+        """Forget what will be logged again when the training goes on from `step`."""
         log = self._run / LOG
         if log.is_file():
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            log.write_text("".join(kept), encoding="utf-8")
+            lines = log.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _was_logged_by(step, line)]
+            half = log.with_suffix(".part")
+            half.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            half.replace(log)
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """Report figures of a step of the training; appended to log.jsonl."""
@@ -127,6 +132,15 @@ class Steps(TrainerCallback):
         """Report the numbers of a step."""
         if state.is_world_process_zero:
             self._tracker.step(state.global_step, numbers(logs or {}))
+
+
+def _was_logged_by(step: int, line: str) -> bool:
+    try:
+        logged = json.loads(line)
+    except json.JSONDecodeError:  # a kill left half of it
+        return False
+    # At step 0 the training begins anew, and ends with its summary, whatever it was resumed from.
+    return bool(step > 0 and logged["step"] <= step and SUMMARY not in logged)
 
 
 def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

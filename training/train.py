@@ -68,6 +68,8 @@ def train(
     ]
     draws = Draws(groups, config.sampling, settings.seed)
     last = checkpoints.newest(run / CHECKPOINTS)
+    arguments = _arguments(settings, run / CHECKPOINTS, resumes=last is not None)
+    torch.nn.Module.to(model, arguments.device)
     if last is None and settings.probe_strength:
         weights = np.full(len(groups), 1 / len(groups))
         with torch.autocast(
@@ -88,7 +90,7 @@ def train(
         _objective(config, root),
         average,
         model=model,
-        args=_arguments(settings, run / CHECKPOINTS, resumes=last is not None),
+        args=arguments,
         train_dataset=windows,
         eval_dataset=CentredWindows(watched, spec),
         compute_metrics=_quick_figures,

@@ -150,6 +150,20 @@ def test_a_killed_preparation_goes_on(
     assert again == whole
 
 
+def test_preparing_at_once_loses_nothing(data: Path, tmp_path: Path, heard: list[int]) -> None:
+    """Two selections that begin with the same recording are two files, whoever comes last."""
+    recordings = load(Data(), data)
+    selections = recordings[:5], recordings[:2]
+    for number, selection in enumerate(selections):
+        prepare(selection, tmp_path / str(number))  # neither finds what the other has heard
+    [long] = (tmp_path / "0").rglob("*.arrow")
+    [short] = (tmp_path / "1").rglob("*.arrow")
+    short.replace(long.parent / short.name)
+    heard.clear()
+    prepare(recordings[:5], tmp_path / "0")
+    assert not heard
+
+
 def test_the_same_bytes_twice_are_two_rows(data: Path, tmp_path: Path) -> None:
     """Each with its own name."""
     recording = load(Data(), data)[0]

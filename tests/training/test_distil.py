@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,39 @@ class TestLesson:
         weights = "student/model.safetensors"
         assert (run / weights).read_bytes() == (made / weights).read_bytes()
         assert (run / "errors.json").read_text() == (made / "errors.json").read_text()
+
+    def test_a_finished_run_is_not_done_again(
+        self, made: Path, root: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It says so, and what was found is the answer."""
+        before = (made / "student" / "model.safetensors").stat().st_mtime_ns
+        found = lesson.distil(CONFIG, root=root, run=made, out=made / "student")
+        assert "taught already" in capsys.readouterr().out
+        assert found == json.loads((made / "errors.json").read_text())
+        assert (made / "student" / "model.safetensors").stat().st_mtime_ns == before
+
+    def test_another_s_student_is_not_replaced(
+        self, made: Path, root: Path, tmp_path: Path
+    ) -> None:
+        """It isn't what this run has made."""
+        (tmp_path / "model.safetensors").write_bytes(b"another's")
+        with pytest.raises(ConfigError, match="is there already"):
+            lesson.distil(CONFIG, root=root, run=made, out=tmp_path)
+
+    def test_a_changed_teacher_is_not_gone_on_with(self, root: Path, tmp_path: Path) -> None:
+        """The configuration names it alike."""
+        run, here = tmp_path / "run", tmp_path / "root"
+        here.mkdir()
+        for name in ("speech", "noise"):
+            (here / name).symlink_to(root / name)
+        shutil.copytree(root / "teacher", here / "teacher")
+        sets = lesson._sets(CONFIG, here)
+        lesson._claim(CONFIG, sets, here, run)
+        lesson._claim(CONFIG, sets, here, run)
+        with (here / "teacher" / "config.json").open("a") as file:
+            file.write(" ")
+        with pytest.raises(ConfigError, match="another configuration"):
+            lesson._claim(CONFIG, sets, here, run)
 
     def test_a_student_goes_on(self, made: Path, root: Path, tmp_path: Path) -> None:
         """From the checkpoint it was left in, with the errors it had."""

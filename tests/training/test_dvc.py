@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 
@@ -75,6 +76,39 @@ def test_code_that_stages_depend_on_is_there() -> None:
     ]
     assert code
     assert all((ROOT / str(dep)).exists() for dep in code)
+
+
+MADE_BY = {
+    "configure": ("config",),
+    "prepare": ("data", "data_report"),
+    "train": ("data", "noises", "train"),
+    "evaluate": (
+        "evaluation.assess",
+        "evaluation.noise",
+        "evaluation.report",
+        "evaluation.scores",
+        "export",
+        "whisper",
+    ),
+    "export": ("evaluation.report", "export"),
+}
+"""The modules that do a stage's work."""
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_a_stage_depends_on_all_the_code_that_it_runs(stage: str) -> None:
+    """A module that is imported and isn't listed would change results and do nothing again."""
+    graph = grimp.build_graph("training", cache_dir=None)
+    made_by = {f"training.{name}" for name in MADE_BY[stage]}
+    modules = made_by.union(*map(graph.find_upstream_modules, made_by))
+    listed = {dep for dep in map(str, stages()[stage]["deps"]) if dep.startswith("training/")}
+    missing = []
+    for module in modules:
+        path = Path(*module.split("."))
+        file = path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+        if listed.isdisjoint(place.as_posix() for place in (file, *file.parents)):
+            missing.append(file.as_posix())
+    assert not missing
 
 
 @pytest.fixture
@@ -151,6 +185,10 @@ def test_what_changed_is_done_again_and_compared_and_kept(project: Path, program
     assert reproduce() == STAGES
     program("git", "add", ".")
     program("git", "commit", "--quiet", "--message", "First")
+    assert reproduce() == set()
+    assert (project / "training" / "augment" / "__pycache__").is_dir()
+    for compiled in (project / "training").rglob("*.pyc"):
+        compiled.unlink()
     assert reproduce() == set()
 
     change("epochs = 1", "epochs = 2")

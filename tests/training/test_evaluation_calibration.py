@@ -124,6 +124,31 @@ def test_a_smaller_risk_needs_a_higher_threshold() -> None:
     assert _choose(scores, 0.1)[0].threshold > _choose(scores, 0.2)[0].threshold
 
 
+def _in_steps(*steps: tuple[int, float, bool]) -> Scores:
+    """Clips that are called sad: how many, how sure, and whether they are right."""
+    clips = [(height, right) for count, height, right in steps for _ in range(count)]
+    return scores_of(
+        ["sad" if right else "happy" for _, right in clips],
+        [[one_hot("sad", height)] for height, _ in clips],
+    )
+
+
+def test_thresholds_under_one_that_fails_are_not_looked_at() -> None:
+    """Although the lowest would pass: it was not shown by a test that could still be made."""
+    sure, doubtful, unsure = 5.0, 3.0, 2.0  # scores of 0.97, 0.80 and 0.60
+    dipping = _in_steps((200, sure, True), (60, doubtful, False), (800, unsure, True))
+    choice, wrong, probabilities = _choose(dipping, 0.1)
+    taken = selective.accepted(probabilities, np.array([0.0, 0.7, choice.threshold]))
+    assert selective.risk(wrong, taken) == pytest.approx([60 / 1060, 60 / 260, 0])
+    assert choice == selective.Choice(0.81, 0.0)
+
+
+def test_a_failure_of_the_strictest_threshold_falls_back() -> None:
+    """Its errors are not made up for by clips that the model is less sure of."""
+    blundering = _in_steps((40, 5.0, True), (20, 5.0, False), (800, 2.0, True))
+    assert _choose(blundering, 0.1)[0] == selective.Choice(selective.FALLBACK, None)
+
+
 def test_what_cannot_be_kept_falls_back() -> None:
     """Scores that tell nothing have no threshold with few errors."""
     random = np.random.default_rng(0)

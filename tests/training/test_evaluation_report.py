@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -23,7 +24,7 @@ from training.evaluation.scores import Scores
 from training.recording import LABELS
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "evaluation.schema.json"
-ABOUT = Measured("made-here", "1.2.3", "fp32", 9_700_000, "validation")
+ABOUT = Measured("made-here", "1.2.3", "fp32", "hubert", 9_700_000, "validation")
 SETTINGS = config.Evaluation(resamples=200)
 FIVE = tuple(label for label in LABELS if label != "neutral")
 CONFIG = config.Config(
@@ -308,6 +309,62 @@ def test_the_card_says_what_was_kept_and_drawn(
     assert "only from those that its corpus has clips of" in report.model_card(
         CONFIG, evaluation, []
     )
+
+
+def _card(evaluation: Evaluation, **training: object) -> str:
+    settings = config.Training.model_validate(training)
+    identity = CONFIG.bundle.model_copy(update={"licence": "CC0"})
+    changed = CONFIG.model_copy(update={"training": settings, "bundle": identity})
+    return report.model_card(changed, evaluation, [])
+
+
+@pytest.mark.parametrize(
+    ("training", "sentence"),
+    [
+        ({"epochs": 3, "batch_size": 8}, "for 3 epochs: batch 8, learning"),
+        ({"epochs": 0.5}, "for 0.5 epochs: "),
+        ({"max_steps": 70}, "for 70 steps: "),
+        ({"epochs": 9, "patience": 2}, "for up to 9 epochs: "),
+        ({"batch_size": 8, "accumulation": 4}, "batch 8 (4 of them a step), learning"),
+    ],
+)
+def test_the_card_says_how_long_it_was_trained(
+    evaluation: Evaluation, training: dict[str, Any], sentence: str
+) -> None:
+    """By steps where they are set, and with all that makes a step."""
+    assert sentence in _card(evaluation, **training)
+
+
+@pytest.mark.parametrize("keep", ["last", "average", "best"])
+def test_an_end_by_figures_is_no_secret(evaluation: Evaluation, keep: str) -> None:
+    """With patience they chose the epoch, whichever weights of it are kept."""
+    untouched = "no epoch was chosen by its figures."
+    assert (untouched in _card(evaluation, keep=keep)) is (keep != "best")
+    patient = _card(evaluation, keep=keep, patience=2)
+    assert untouched not in patient
+    assert "after 2 evaluations without a better accuracy on `validation`" in patient
+    assert patient.count("which flatters it") == 1
+
+
+def test_the_card_names_the_model_that_was_measured(evaluation: Evaluation) -> None:
+    """Not the one that the project ships."""
+    card = _card(evaluation)
+    assert f"`{ABOUT.architecture}`, 9.7 M parameters" in card
+    assert "wav2vec2" not in card
+
+
+def test_the_card_says_no_more_of_licences_than_is_known(evaluation: Evaluation) -> None:
+    """Data that allows everything forbids nothing."""
+    licence = _card(evaluation).partition("## Licence")[2]
+    assert "CC0." in licence
+    assert "commercial" not in licence
+
+
+@pytest.mark.parametrize("source", ["compact", "smoke", "thesis"])
+def test_limits_have_no_figures_of_their_own(source: str) -> None:
+    """Those of one training would stand in the card of the next, beside its tables."""
+    for limit in config.load(source).bundle.limits:
+        assert not re.search(r"\d+(\.\d+)?\s?%|0\.\d", limit)
 
 
 def test_the_bundle_carries_the_headline(evaluation: Evaluation) -> None:

@@ -12,6 +12,7 @@ from service.classifier import Classifier, Heard, open_classifier
 from service.domain import Clip, Decision, Samples
 from service.voice import FRAME, VoiceActivity
 from tests.support.audio import encoded, silence, speech_like
+from training import noises
 from training.config import ConfigError
 from training.evaluation import noise, scores
 from training.recording import LABELS, Recording
@@ -184,4 +185,15 @@ def test_noises_of_the_report_are_read(tmp_path: Path) -> None:
 )
 def test_training_hears_no_noise_of_the_report(path: str, kept: bool) -> None:  # noqa: FBT001 - a case
     """Its kinds are known by their names."""
-    assert noise.is_kept_for_reports(Path(path)) is kept
+    assert noises.is_kept_for_reports(Path(path)) is kept
+
+
+def test_what_was_scored_keeps_no_sound() -> None:
+    """Thousands of clips would fill the memory with it; all that is counted stays."""
+    heard = open_classifier(open_bundle(DEFAULT_BUNDLE)).hear(encoded(speech_like(4.0, seed=1)))
+    silent = scores.without_sound(heard)
+    assert heard.clip.samples.size > 0
+    assert silent.clip.samples.base is None
+    assert (silent.clip.samples.size, len(silent.batch)) == (0, 0)
+    assert (silent.windows, silent.speech_s) == (heard.windows, heard.speech_s)
+    assert silent.clip.duration_s == heard.clip.duration_s

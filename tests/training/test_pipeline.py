@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,18 +12,20 @@ import pytest
 
 from service.bundle import Bundle, open_bundle
 from service.classifier import open_classifier
+from training import data_report, noises
 from training.config import (
     Config,
     ConfigError,
     Evaluation,
     Identity,
     Model,
+    Teaching,
     Training,
     Windows,
 )
 from training.data import LABELS, Recording, load
 from training.data_settings import Data
-from training.pipeline import evaluate, make_bundle, prepare, seal, train, training_noises
+from training.pipeline import evaluate, make_bundle, prepare, seal, train
 from training.run import Run
 from training.whisper import WaveformWhisperConfig, WaveformWhisperEncoder
 
@@ -202,6 +205,110 @@ def test_a_run_of_another_configuration_is_replaced_if_asked(run: Run, tmp_path:
     evaluate(second)
 
 
+def test_nothing_of_a_replaced_run_is_left(run: Run, tmp_path: Path) -> None:
+    """Neither reports nor figures: they would be taken for the new one's."""
+    first = other(run, tmp_path)
+    first.take(replace=False)
+    stale = ["report.html", "figures/a.svg", "scores/a.npz", "evaluation.json", "data.html"]
+    for name in (*stale, "mine.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "data.json").write_text('{"sets": []}')
+    other(run, tmp_path, training=OTHER).take(replace=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.txt", "run.json"]
+
+
+def test_a_replaced_run_keeps_the_report_of_its_data(run: Run, tmp_path: Path) -> None:
+    """`prepare` has just written it."""
+    other(run, tmp_path).take(replace=False)
+    replacing = other(run, tmp_path, training=OTHER)
+    data_report.write(replacing.sets, tmp_path)
+    replacing.take(replace=True)
+    assert (tmp_path / "data.html").is_file()
+
+
+CHANGES = {
+    "checkpoint": "checkpoint/config.json",
+    "teacher": "teacher/weights",
+    "noise": "noise/rain.wav",
+    "watched set": "speech/three-sad.flac",
+}
+
+
+@pytest.mark.parametrize("changed", [*CHANGES, "processes"])
+def test_a_checkpoint_is_not_resumed_from_another_start(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """The configuration is the same, but not what it names, or how many share the work."""
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    (root / "teacher").mkdir()
+    (root / "teacher" / "weights").touch()
+    config = CONFIG.model_copy(update={"teaching": Teaching(teachers=("teacher",))})
+
+    def begin() -> None:
+        Run(config, root, tmp_path / "run").take(replace=False)
+
+    begin()
+    begin()
+    with (root / "noise" / "helicopter.wav").open("ab") as kept_for_reports:
+        kept_for_reports.write(b" ")
+    begin()
+    if changed == "processes":
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    else:
+        with (root / CHANGES[changed]).open("ab") as file:
+            file.write(b" ")
+    with pytest.raises(ConfigError, match="--replace"):
+        begin()
+
+
+def test_what_was_trained_by_several_is_measured_by_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of processes is no matter once there is a model, nor is where it started."""
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    with monkeypatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        Run(CONFIG, root, tmp_path / "run").take(replace=False)
+    one = Run(CONFIG, root, tmp_path / "run")
+    one.model.mkdir()
+    one.take(replace=False)
+    shutil.rmtree(root / "checkpoint")
+    one.need(one.model, "train")
+
+
+def test_a_folder_of_something_else_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    """It is refused before anything is done, and is as it was."""
+    (tmp_path / "thesis.odt").touch()
+    with pytest.raises(ConfigError, match="no bundle's"):
+        make_bundle(other(run, tmp_path / "run"), tmp_path)
+    assert (tmp_path / "thesis.odt").is_file()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bundle_is_replaced_by_another(bundle: Bundle, run: Run, tmp_path: Path) -> None:
+    """Whole, with nothing of the first, and nothing half made beside it."""
+    assert bundle.folder.is_dir()
+    sealed = seal(run, tmp_path / "bundle")
+    (sealed.folder / "left-over").touch()
+    assert seal(run, tmp_path / "bundle").folder == tmp_path / "bundle"
+    assert not (tmp_path / "bundle" / "left-over").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_missing_noise_is_found_before_the_training(data: Path, tmp_path: Path) -> None:
+    """And not after hours of it."""
+    root = tmp_path / "data"
+    root.mkdir()
+    for name in ("speech", "checkpoint"):
+        (root / name).symlink_to(data / name)
+    with pytest.raises(ConfigError, match="without --noise"):
+        make_bundle(Run(CONFIG, root, tmp_path / "run"), noise=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_speakers_kept_for_choices_are_measured_in_place_of_validation(
     run: Run, tmp_path: Path
 ) -> None:
@@ -209,7 +316,6 @@ def test_speakers_kept_for_choices_are_measured_in_place_of_validation(
     kept = other(run, tmp_path, data=Data(development_speakers=("two",)))
     assert kept.watched == "development"
     assert kept.measured(test=False) == ["development"]
-    assert kept.measured(test=True) == ["development", "test"]
 
 
 @pytest.mark.parametrize("identity", [{"name": "a--b-"}, {"version": "one"}, {"licence": ""}])
@@ -231,7 +337,7 @@ def test_a_mistyped_checkpoint_is_no_hub_s(run: Run, tmp_path: Path) -> None:
 
 def test_some_noises_are_kept_for_reports(data: Path) -> None:
     """Of two noises one is a helicopter."""
-    assert len(training_noises(data / "noise")) == 1
+    assert [path.name for path in noises.for_training(data / "noise")] == ["rain.wav"]
 
 
 def test_a_whisper_is_trained_and_served_too(data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from training.checkpoints import COMPLETE
+
 CONFIG = """
 [bundle]
 name = "killed"
@@ -73,7 +75,7 @@ def test_a_killed_training_ends_with_the_same_weights(data: Path, tmp_path: Path
     checkpoint = killed / "checkpoints" / "checkpoint-8"
     assert 8 % STEPS_AN_EPOCH
     deadline = time.monotonic() + TIMEOUT_S
-    while not (checkpoint / "trainer_state.json").is_file():
+    while not (checkpoint / COMPLETE).is_file():
         assert process.poll() is None, "it ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -14,6 +14,7 @@ from training import model as models
 from training import pipeline
 from training.config import Augmentation, Config, Identity, Model, Teaching, Training, Windows
 from training.data import prepare
+from training.recording import LABELS
 from training.run import Run
 from training.views import CentredWindows
 
@@ -57,7 +58,7 @@ def teacher(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_without_epochs_the_probe_is_the_model(teacher: Run) -> None:
     """It tells the clips it was fitted on apart, and no step was trained."""
     labels = [recording.label for recording in teacher.sets["train"]]
-    told = [models.LABELS[i] for i in _answers(teacher).argmax(axis=1)]
+    told = [LABELS[i] for i in _answers(teacher).argmax(axis=1)]
     assert np.mean([a == b for a, b in zip(labels, told, strict=True)]) > 0.5
     assert not (teacher.folder / "log.jsonl").exists()
 

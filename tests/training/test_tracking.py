@@ -122,6 +122,31 @@ def test_a_resumed_training_takes_up_the_log_where_it_goes_on(tmp_path: Path) ->
     assert [json.loads(line)["loss"] for line in lines] == [1.0, 1.0, 2.0]
 
 
+def test_a_killed_log_is_taken_up(tmp_path: Path) -> None:
+    """Half a line is left out, and so is the summary of the end, which comes again."""
+    with tracking.tracked(tmp_path, CONFIG, stage="train") as tracker:
+        tracker.step(20, {"loss": 1.0})
+        tracker.step(20, {"train_runtime": 1.0})
+        with (tmp_path / "log.jsonl").open("a") as log:
+            log.write('{"step": 20, "lo')
+        tracker.resume(20)
+        tracker.step(40, {"loss": 2.0})
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 20, "loss": 1.0},
+        {"step": 40, "loss": 2.0},
+    ]
+
+
+def test_a_training_that_begins_again_has_a_log_of_its_own(tmp_path: Path) -> None:
+    """Killed before its first checkpoint, it is looked at once more at step 0."""
+    with tracking.tracked(tmp_path, CONFIG, stage="train") as tracker:
+        tracker.step(0, {"eval_accuracy": 0.5})
+        tracker.resume(0)
+        tracker.step(0, {"eval_accuracy": 0.5})
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
+
+
 def test_the_server_has_settings_steps_figures_and_files(
     tmp_path: Path, tracked_at: MlflowClient
 ) -> None:

@@ -12,24 +12,25 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModel, PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import AutoConfig, AutoModel, PreTrainedModel, TrainingArguments
 
-from training import data, launch
+from training import checkpoints, data, digests, launch
 from training import model as models
-from training.config import ConfigError
+from training.checkpoints import CHECKPOINTS, ResumableTrainer
+from training.config import TINY_EN, ConfigError
 from training.distil import student as students
 from training.distil.imitate import Imitator, Pair, measure
-from training.distil.settings import TINY_EN, DistilConfig, Imitation
-from training.pipeline import training_noises
+from training.distil.settings import DistilConfig, Imitation
+from training.noises import decoded, for_training
+from training.origins import origins
 from training.recording import Recording
-from training.run import CHECKPOINTS
 from training.sampling import Draws, Group
 from training.train import TellEpoch, computes_in_bf16
 from training.views import CentredWindows, TrainingWindows
 from training.whisper import WaveformWhisperEncoder, fetch, of_spectrogram
 
 ERRORS = "errors.json"
+WEIGHTS = "model.safetensors"
 
 
 def distil(config: DistilConfig, *, root: Path, run: Path, out: Path) -> dict[str, Any] | None:
@@ -52,7 +53,12 @@ def distil(config: DistilConfig, *, root: Path, run: Path, out: Path) -> dict[st
     cache = run.parent / "cache"
     with launch.first_alone():
         sets = _sets(config, root)
-        _claim(config, sets, run)
+        _claim(config, sets, root, run)
+        if made := _finished(run, out):
+            if not launch.is_first():
+                return None
+            print(f"{out} is taught already.")
+            return made
         if out.exists():
             raise ConfigError(f"{out} is there already; remove it, or give another --out.")
         training = data.prepare(sets["train"], cache)
@@ -63,13 +69,11 @@ def distil(config: DistilConfig, *, root: Path, run: Path, out: Path) -> dict[st
     imitator = Imitator(pair, settings)
     spec = config.windows.spec
     centred = CentredWindows(held_out, spec)
-    checkpoints = run / CHECKPOINTS
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    last = checkpoints.newest(run / CHECKPOINTS)
     if last is None and launch.is_first():
         _write(run / ERRORS, {"start": _errors(imitator, pair, centred, settings)})
-    windows = TrainingWindows(
-        training, spec, config.augmentation, training_noises(root / "noise"), settings.seed
-    )
+    noises = [decoded(path) for path in for_training(root / "noise")]
+    windows = TrainingWindows(training, spec, config.augmentation, noises, settings.seed)
     rows = zip(training["corpus"], training["speaker"], training["label"], strict=True)
     draws = Draws([Group(*row) for row in rows], config.sampling, settings.seed)
     optimiser = torch.optim.AdamW(_groups(imitator, settings), weight_decay=settings.weight_decay)
@@ -77,25 +81,26 @@ def distil(config: DistilConfig, *, root: Path, run: Path, out: Path) -> dict[st
         pair,
         draws,
         model=imitator,
-        args=_arguments(settings, checkpoints),
+        args=_arguments(settings, run / CHECKPOINTS),
         train_dataset=windows,
         optimizers=(optimiser, _schedule(optimiser, settings)),
         callbacks=[TellEpoch(draws)],
-    ).train(resume_from_checkpoint=last)
+    ).train(resume_from_checkpoint=str(last) if last else None)
     if not launch.is_first():
         return None
     found = json.loads((run / ERRORS).read_text(encoding="utf-8"))
     found["end"] = _errors(imitator, pair, centred, settings)
     found |= {"clips": len(centred), "steps": settings.steps, **_size(pair.student, spec.window)}
-    _write(run / ERRORS, found)
-    unfinished = out.with_name(f"{out.name}.part")
+    unfinished = out.absolute().with_name(f"{out.absolute().name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     pair.student.cpu().half().save_pretrained(unfinished, safe_serialization=True)
+    found["sha256"] = digests.content(unfinished / WEIGHTS)
+    _write(run / ERRORS, found)
     unfinished.replace(out)
     return dict(found)
 
 
-class _Lesson(Trainer):
+class _Lesson(ResumableTrainer):
     """The teacher answers beside the student; everything else is transformers'."""
 
     def __init__(self, pair: Pair, draws: Draws, **arguments: Any) -> None:  # noqa: ANN401
@@ -134,21 +139,35 @@ def _sets(config: DistilConfig, root: Path) -> dict[str, list[Recording]]:
     return sets
 
 
-def _claim(config: DistilConfig, sets: dict[str, list[Recording]], run: Path) -> None:
-    """Tie the folder to one configuration and one data, so that no other's checkpoint is resumed.
+def _finished(run: Path, out: Path) -> dict[str, Any] | None:
+    """What was found, if this run has made what is in `out`."""
+    errors, weights = run / ERRORS, out / WEIGHTS
+    if not (errors.is_file() and weights.is_file()):
+        return None
+    found: dict[str, Any] = json.loads(errors.read_text(encoding="utf-8"))
+    return found if found.get("sha256") == digests.content(weights) else None
+
+
+def _claim(config: DistilConfig, sets: dict[str, list[Recording]], root: Path, run: Path) -> None:
+    """Tie the folder to what the student is made of, so that no other's checkpoint is resumed.
 
     Raises:
         ConfigError: it holds another distillation.
     """
     claim = run / "run.json"
+    settings = config.distil
+    # What is fetched has its digest in the code.
+    starts = {settings.teacher, settings.student} - {TINY_EN, None}
     ours = {
         "config": config.model_dump(mode="json"),
         "training_data": data.digest(sets["train"]),
+        "watched_data": data.digest(sets["development"]),
+        **origins(sorted(filter(None, starts)), root),
     }
     if claim.is_file() and json.loads(claim.read_text(encoding="utf-8")) != ours:
         raise ConfigError(
-            f"{run} holds a run of another configuration or of other data; give another --run, or "
-            "remove it."
+            f"{run} holds a run of another configuration, of other data or with another number of "
+            "processes; give another --run, or remove it."
         )
     if launch.is_first():
         run.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,8 @@ class Measured:
     name: str
     version: str
     precision: str
+    architecture: str
+    """As transformers names the type of model."""
     parameters: int
     fitted_on: str
     """The set that temperature and threshold are fitted on."""
@@ -85,6 +87,7 @@ def assess(
         name=about.name,
         version=about.version,
         precision=about.precision,
+        architecture=about.architecture,
         parameters=about.parameters,
         labels=LABELS,
         temperature=temperature,

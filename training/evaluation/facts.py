@@ -159,8 +159,8 @@ class Threshold(_Facts):
     target_risk: Number
     """Share of wrong answers among the accepted that is allowed."""
     risk_bound: Number | None
-    """Upper end of the 95% one-sided interval of the risk at the threshold; None: the target
-    could not be kept at any threshold, and the value is the fallback."""
+    """Upper end of the 95% one-sided interval of the risk at the threshold; None: no
+    threshold was shown to keep the target, and the value is the fallback."""
     cross_fitted: Accepted | None
     """Each speaker accepted by a threshold chosen on the others: what the choice is worth on
     strangers. None where there are too few speakers."""
@@ -220,6 +220,8 @@ class Evaluation(_Facts):
     version: str
     precision: str
     """Of the weights that were measured: fp32 or int8."""
+    architecture: str
+    """As transformers names the type of model: wav2vec2, hubert …"""
     parameters: Count
     labels: tuple[str, ...]
     """In the order of the confusion's rows."""

@@ -23,22 +23,14 @@ from training.augment.scene import add_noise, noise_piece
 from training.config import ConfigError
 from training.evaluation.answers import Answers, headline
 from training.evaluation.facts import Accepted, Noise, NoiseCondition
-from training.evaluation.scores import Scores, collect
+from training.evaluation.scores import Scores, collect, without_sound
+from training.noises import KINDS, SUFFIXES, decoded
 from training.recording import LABELS, Recording
 
-KINDS = ("exercise_bike", "helicopter", "chainsaw", "baby_cry")
-"""Kept out of training, for this report."""
-SUFFIXES = {".flac", ".ogg", ".wav"}
-MAX_NOISE_S = 600.0
 MAX_BATCH = 16
 """Windows in one call of the runner."""
 CLEAN = "clean"
 ALL = "all"
-
-
-def is_kept_for_reports(path: Path) -> bool:
-    """Whether a recording of noise is of a kind that training must not hear."""
-    return any(kind in path.as_posix() for kind in KINDS)
 
 
 def read(folder: Path) -> dict[str, list[Samples]]:
@@ -51,9 +43,7 @@ def read(folder: Path) -> dict[str, list[Samples]]:
     found = {}
     for kind in KINDS:
         found[kind] = [
-            decode(path.read_bytes(), max_duration_s=MAX_NOISE_S).samples
-            for path in files
-            if kind in path.relative_to(folder).as_posix()
+            decoded(path) for path in files if kind in path.relative_to(folder).as_posix()
         ]
         if not found[kind]:
             raise ConfigError(f"No recording of {kind} in {folder}; evaluate without --noise.")
@@ -97,7 +87,8 @@ def measure(
             classifier.listen(_mixed(clip, pieces[kind], ratio, active))
             for kind, ratio in conditions
         ]
-        return list(zip(heard, _logits(classifier, heard), strict=True))
+        # Thirteen thousand mixtures would be gigabytes of samples.
+        return list(zip(map(without_sound, heard), _logits(classifier, heard), strict=True))
 
     with ThreadPoolExecutor(streams) as pool:
         rows = list(

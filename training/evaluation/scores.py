@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def measure(classifier: Classifier, recordings: Sequence[Recording], description
 
     def one(recording: Recording) -> tuple[Heard, Logits]:
         heard = classifier.hear(recording.path.read_bytes())
-        return heard, logits_of(classifier, heard)
+        return without_sound(heard), logits_of(classifier, heard)
 
     # One clip to each stream of the runtime; the order stays.
     with ThreadPoolExecutor(classifier.runner.runtime.streams) as pool:
@@ -135,6 +135,12 @@ def logits_of(classifier: Classifier, heard: Heard) -> Logits:
     # One window at a time: the same answer as in a batch, and no padding to think of.
     rows = [classifier.runner([window])[0] for window in heard.batch]
     return np.array(rows, np.float32).reshape(-1, len(LABELS))
+
+
+def without_sound(heard: Heard) -> Heard:
+    """The same, but for its samples: what is needed of it once its windows have logits."""
+    silent = replace(heard.clip, samples=heard.clip.samples[:0].copy())
+    return replace(heard, clip=silent, batch=())
 
 
 def collect(

@@ -1,9 +1,14 @@
 """Which answers may be accepted without review: the risk of those that are, and a threshold for it.
 
 Selective risk is the share of accepted clips that are wrong, coverage the share of clips that are
-accepted (El-Yaniv and Wiener 2010). The threshold is the lowest whose risk stays within the target
-even at the upper end of the interval over speakers: a point estimate would break its promise for
-every second set of new speakers.
+accepted (El-Yaniv and Wiener 2010). A threshold is good when its risk stays within the target even
+at the upper end of the interval over speakers: a point estimate would break its promise for every
+second set of new speakers.
+
+Many thresholds are looked at, and the luckiest of many bad ones can look good. So they are tested
+in an order fixed beforehand, from the strictest down, and the first failure ends it: then a bad
+threshold is chosen no more often than a single test lets it pass (fixed-sequence testing, as in
+Learn then Test, Angelopoulos et al. 2021).
 """
 
 from __future__ import annotations
@@ -18,7 +23,8 @@ GRID = np.round(np.arange(0, 1, 0.01), 2)
 FALLBACK = 0.75
 """The threshold where none keeps the target."""
 MIN_ACCEPTED = 50
-"""Fewer accepted clips than this show no risk of 10%, whatever their bootstrap says."""
+"""Fewer accepted clips than this show no risk of 10%, whatever their bootstrap says; the strictest
+threshold that accepts so many is the first one tested."""
 CONFIDENCE = 0.95
 """With which the risk at the chosen threshold is within the target."""
 
@@ -70,7 +76,10 @@ def choose(
     weights: NDArray[np.int64],
     target: float,
 ) -> Choice:
-    """The lowest threshold whose risk is within `target` at `CONFIDENCE`, or `FALLBACK`.
+    """The last threshold, from the strictest down, before one's risk isn't surely within `target`.
+
+    Surely is with `CONFIDENCE`. `FALLBACK` where the strictest fails, or none accepts
+    `MIN_ACCEPTED` clips.
 
     Args:
         wrong: whether each clip's best label is wrong, [clips].
@@ -80,8 +89,10 @@ def choose(
     """
     taken = accepted(probabilities, GRID)
     resampled = risk(wrong, taken, weights)
-    for column in np.flatnonzero(taken.sum(axis=0) >= MIN_ACCEPTED):
+    choice = Choice(FALLBACK, None)
+    for column in reversed(np.flatnonzero(taken.sum(axis=0) >= MIN_ACCEPTED)):
         bound = float(np.nanquantile(resampled[:, column], CONFIDENCE))
-        if bound <= target:
-            return Choice(float(GRID[column]), bound)
-    return Choice(FALLBACK, None)
+        if bound > target:
+            break
+        choice = Choice(float(GRID[column]), bound)
+    return choice

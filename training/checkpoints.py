@@ -84,7 +84,7 @@ class Patience(EarlyStoppingCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Say again what was said before the kill; the Trainer has just taken it back."""
-        super().on_train_begin(args, state, control)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+        super().on_train_begin(args, state, control)  # type: ignore[no-untyped-call]
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_training_stop = True
 
@@ -99,4 +99,4 @@ class ResumableTrainer(Trainer):
     def _run_epoch(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - the Trainer's own
         ended = self.control.should_training_stop or self.state.global_step >= self.state.max_steps
         if not ended:
-            super()._run_epoch(*args, **options)  # type: ignore[no-untyped-call]  # type: ignore[no-untyped-call]
+            super()._run_epoch(*args, **options)  # type: ignore[no-untyped-call]

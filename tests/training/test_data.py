@@ -220,7 +220,7 @@ def test_a_digest_is_of_bytes_and_labels(data: Path, tmp_path: Path) -> None:
     assert digest(recordings) != before
 
 
-@pytest.mark.parametrize("name", ["compact", "smoke"])
+@pytest.mark.parametrize("name", ["compact", "smoke", "teacher", "thesis"])
 def test_the_shipped_configurations_are_valid(name: str) -> None:
     """Each loads by its name."""
     assert configuration.load(name).bundle.name.startswith("timbre-")
@@ -273,5 +273,5 @@ def test_a_wrong_configuration_is_one_sentence(tmp_path: Path, text: str, senten
 
 def test_an_unknown_configuration_lists_those_there_are() -> None:
     """A typo is answered with the names."""
-    with pytest.raises(ConfigError, match="compact, smoke"):
+    with pytest.raises(ConfigError, match="compact, distil, smoke, teacher, thesis"):
         configuration.load("compcat")

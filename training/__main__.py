@@ -18,6 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("training.commands:evaluate", "3. Measure it as it will be served."),
     "export": ("training.commands:export", "4. Seal it as a bundle."),
     "distil": ("training.distil.command:distil", "Teach a compact encoder, without labels."),
+    "compare": ("training.comparison.command:compare", "Recipes side by side, on strangers."),
     "baselines": ("training.baselines.command:baselines", "What a model has to beat."),
     "show": ("training.commands:show", "Print a configuration with its defaults."),
 }

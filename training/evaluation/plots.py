@@ -1,42 +1,16 @@
-"""Figures as SVG that takes the colour of the page's text, for light and dark pages alike.
-
-Every figure is drawn from evaluation.json's facts. Text stays text, so that it can be searched,
-and the same facts give the same bytes.
-"""
+"""The report's figures, every one drawn from evaluation.json's facts."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from training.evaluation.drawing import HUES, INK, STYLE, svg_of, themed
 from training.evaluation.facts import Calibration, Evaluation, Headline, Noise, SetFigures
 
-_INK = "#010203"
-"""Drawn in this, shown in the colour of the page's text."""
-_HUES = ("#2f6f9f", "#d9822b", "#3d9970", "#b0468e", "#8a6d3b", "#7a6fd0")
-"""Readable on white and on black."""
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "timbre",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.prop_cycle": f"cycler('color', {list(_HUES)})",
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
 _DARK_CELL = 0.5
 """From this share on a cell is dark enough for white text."""
 
@@ -44,7 +18,7 @@ _DARK_CELL = 0.5
 def figures(evaluation: Evaluation) -> dict[str, str]:
     """Draw every figure: SVG by the name of its file without suffix."""
     drawn: dict[str, str] = {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for name, found in evaluation.sets.items():
             confusion, labels = found.confusion, evaluation.labels
             columns = (*labels, "no speech")
@@ -62,21 +36,7 @@ def figures(evaluation: Evaluation) -> dict[str, str]:
             drawn[f"{name}-risk-coverage"] = _risk_coverage(found, evaluation.threshold.value)
         if evaluation.noise:
             drawn["noise"] = _noise(evaluation.noise)
-    return {name: _themed(svg, name) for name, svg in drawn.items()}
-
-
-def _themed(svg: str, name: str) -> str:
-    """The SVG alone, in the text's colour, with ids that no other figure of the page has."""
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
-
-
-def _svg(canvas: Canvas) -> str:
-    file = io.StringIO()
-    canvas.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return file.getvalue()
+    return {name: themed(svg, name) for name, svg in drawn.items()}
 
 
 def _matrix(
@@ -96,7 +56,7 @@ def _matrix(
     axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right")
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlabel="label given", ylabel="label recorded")
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def _groups(found: SetFigures) -> str:
@@ -109,14 +69,14 @@ def _groups(found: SetFigures) -> str:
     canvas = Canvas(figsize=(5.6, 0.6 + 0.24 * len(rows)))
     axes = canvas.subplots()
     for place, (name, group) in enumerate(rows):
-        hue = _HUES[0 if name == "all" else 1 if name in found.by_corpus else 2]
+        hue = HUES[0 if name == "all" else 1 if name in found.by_corpus else 2]
         score = group.macro_f1
         axes.plot([score.low, score.high], [place, place], color=hue, linewidth=2)
         axes.plot(score.value, place, "o", color=hue, markersize=5)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set(xlim=(0, 1), ylim=(-0.7, len(rows) - 0.3), xlabel="macro-F1, 95% interval")
     axes.grid(axis="x", alpha=0.3)
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def _reliability(found: SetFigures) -> str:
@@ -125,7 +85,7 @@ def _reliability(found: SetFigures) -> str:
         parts["cross-fitted"] = found.cross_fitted
     canvas = Canvas(figsize=(4.8, 3.9))
     axes = canvas.subplots()
-    axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
     for (name, part), marker in zip(parts.items(), "so^", strict=False):
         axes.plot(
             [members.confidence for members in part.reliability],
@@ -136,7 +96,7 @@ def _reliability(found: SetFigures) -> str:
         )
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     axes.legend(loc="upper left")
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def _risk_coverage(found: SetFigures, threshold: float) -> str:
@@ -152,7 +112,7 @@ def _risk_coverage(found: SetFigures, threshold: float) -> str:
     _from_zero(axes)
     axes.set(xlim=(0, 1), xlabel="coverage: share accepted", ylabel="risk: share of them wrong")
     axes.grid(alpha=0.3)
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def _noise(noise: Noise) -> str:
@@ -168,14 +128,14 @@ def _noise(noise: Noise) -> str:
             )
     canvas = Canvas(figsize=(5.6, 3.9))
     axes = canvas.subplots()
-    axes.axhline(clean, color=_INK, linewidth=1, linestyle=":", label="clean")
+    axes.axhline(clean, color=INK, linewidth=1, linestyle=":", label="clean")
     for kind, points in sorted(by_kind.items()):
         axes.plot(*zip(*sorted(points), strict=True), marker="o", markersize=4, label=_words(kind))
     _from_zero(axes)
     axes.set(xlabel="signal-to-noise ratio over the speech, dB", ylabel="macro-F1")
     axes.legend()
     axes.grid(alpha=0.3)
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def _from_zero(axes: Axes) -> None:

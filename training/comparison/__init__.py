@@ -1,0 +1,1 @@
+"""Which recipe is better, on speakers or corpora that it was not trained on."""

@@ -1,0 +1,109 @@
+"""The trials of a comparison: each recipe on each fold, from each seed. A trial is a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training import config as configuration
+from training import data, pipeline
+from training.comparison.figures import Answered
+from training.config import Config, ConfigError
+from training.evaluation import report, scores
+from training.evaluation.answers import Answers
+from training.run import LOG, Run
+
+GIVEN = "as given"
+"""The fold of a recipe that leaves out what its own configuration says."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a recipe."""
+
+    recipe: str
+    fold: str
+    """The corpus that is left out of the training, or `GIVEN`."""
+    seed: int
+    run: Run
+
+
+def plan(
+    sources: Sequence[str],
+    changes: Sequence[str],
+    *,
+    root: Path,
+    runs: Path,
+    leave_out: bool,
+    seeds: int,
+) -> list[Trial]:
+    """List the trials, recipe by recipe.
+
+    Args:
+        sources: configurations, as `config.load` takes them.
+        changes: to each, as `config.load` takes them.
+        root: folder with the recordings.
+        runs: gets a folder for each trial.
+        leave_out: leave each corpus of `train` out in turn; else recipes as they are.
+        seeds: trials of each recipe on each fold, with seeds from 0.
+
+    Raises:
+        ConfigError: a configuration can't be used, two have the same name, or there is only one
+            corpus.
+    """
+    recipes: dict[str, str] = {}
+    for source in sources:
+        name = Path(source).stem
+        if name in recipes:
+            raise ConfigError(f"Two configurations are called {name}; rename one.")
+        recipes[name] = source
+    trials = []
+    for name, source in recipes.items():
+        corpora = _corpora(configuration.load(source, changes), root) if leave_out else [GIVEN]
+        for fold in corpora:
+            left_out = [f"data.left_out_corpora={json.dumps([fold])}"] if leave_out else []
+            for seed in range(seeds):
+                ours = [*changes, *left_out, f"training.seed={seed}"]
+                folder = f"{name}-without-{fold}" if leave_out else name
+                run = Run(configuration.load(source, ours), root, runs / f"{folder}-seed{seed}")
+                trials.append(Trial(name, fold, seed, run))
+    return trials
+
+
+def _corpora(config: Config, root: Path) -> list[str]:
+    """The corpora of a configuration's training clips."""
+    clips = data.load(config.data, root)
+    corpora = sorted({clip.corpus for clip in clips if clip.split == "train"})
+    if len(corpora) == 1:
+        raise ConfigError(f"All training clips are {corpora[0]}'s: without it there are none.")
+    return corpora
+
+
+def carry_out(trial: Trial) -> Answered:
+    """Train and measure; what is there already of the same configuration and data is kept.
+
+    Returns:
+        What it answers at the temperature that its evaluation found.
+
+    Raises:
+        ConfigError: the data can't be used, or the trial's folder has another run.
+    """
+    run = trial.run
+    measured = run.model.is_dir() and (run.folder / report.JSON).is_file()
+    pipeline.prepare(run)
+    pipeline.train(run)
+    if not measured:
+        pipeline.evaluate(run)
+    found = scores.load(run.scores)[run.watched if trial.fold == GIVEN else "left-out"]
+    settings = run.config.evaluation
+    probabilities = found.probabilities(report.read(run.folder).temperature)
+    answers = Answers(found, probabilities, settings.resamples, settings.seed)
+    return Answered(trial.recipe, trial.fold, answers, _train_s(run.folder / LOG))
+
+
+def _train_s(log: Path) -> float:
+    """Seconds that a training says it took, each part of one that was stopped; 0 without steps."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    return sum(float(json.loads(line).get("train_runtime", 0)) for line in lines)

@@ -58,7 +58,6 @@ train: $(DEV) ## Train a model and make its bundle
 
 # DATA has the recordings, noise and the checkpoint of the start: make model DATA=../data.
 model: $(DEV) ## Make the embedded model again, from recordings in DATA
-	$(BIN)/python -m training train teacher --data $(DATA) --run runs/teacher
 	$(BIN)/python -m training run compact --data $(DATA) --run runs/compact
 
 # Nothing else should be busy meanwhile. Others: make bench BENCH_ARGS="voice --data ../data".

@@ -14,6 +14,8 @@ from training.data_settings import Data
 
 CONFIGS = Path(__file__).parent / "configs"
 TINY_EN = "tiny.en"
+TRAIN = "train:"
+"""Before a teacher's configuration: it is trained first, on what its pupil is trained on."""
 """Names the checkpoint that is fetched: the encoder of OpenAI's Whisper tiny.en."""
 
 
@@ -145,7 +147,9 @@ class Teaching(_Section):
     """Other models whose answers are learned beside the labels (Hinton et al. 2015)."""
 
     teachers: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Trained models, as `checkpoint` of the model; their mean answer is what is taught."""
+    """Their mean answer is what is taught. Each is a trained model, as `checkpoint` of the model
+    names one, or with `train:` before it a configuration that is trained first, on the very clips
+    that its pupil is trained on."""
     share: Probability = 0.5
     """Of the loss."""
     temperature: Positive = 2.0

@@ -10,13 +10,11 @@ import shutil
 from dataclasses import replace as changed
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForAudioClassification
-
 from service.bundle import MANIFEST, Bundle
 from service.classifier import open_classifier
 from service.runtime import cpus
 from training import data, data_report, export, launch, tracking
+from training import model as models
 from training.checkpoints import CHECKPOINTS
 from training.config import ConfigError
 from training.evaluation import noise as noises
@@ -84,6 +82,8 @@ def prepare(run: Run) -> None:
 def train(run: Run, *, replace: bool = False) -> None:
     """Train, and leave the weights in `run.model`; a training that has ended is not done again.
 
+    Teachers that the configuration wants trained come first.
+
     Raises:
         ConfigError: the folder holds a run of another configuration or other data, and `replace`
             is not given.
@@ -98,12 +98,15 @@ def train(run: Run, *, replace: bool = False) -> None:
             return
         training = data.prepare(run.sets["train"], run.cache)
         watched = data.prepare(run.sets[run.watched], run.cache)
+    for teacher in run.teachers.values():
+        train(teacher, replace=replace)
     with tracking.tracked(run.folder, run.config, stage="train") as tracker:
         model = fit(
             run.config,
             training,
             watched,
             [decoded(path) for path in for_training(run.root / "noise")],
+            teachers=[models.load(teacher, run.root) for teacher in run.taught_by],
             root=run.root,
             run=run.folder,
             callbacks=[tracking.Steps(tracker)],
@@ -138,9 +141,7 @@ def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
     settings = run.config.evaluation
     noisy = None
     with tracking.tracked(run.folder, run.config, stage="evaluate") as tracker:
-        model = AutoModelForAudioClassification.from_pretrained(
-            run.model, dtype=torch.float32, use_safetensors=True
-        )
+        model = models.load(str(run.model.absolute()), run.root)
         export.write_weights(model, run.draft, run.config.windows.spec.window)
         draft = export.seal_with_card(
             run.draft,

@@ -11,7 +11,7 @@ from pathlib import Path
 from service.bundle import DataFacts
 from training import data, digests, launch
 from training.checkpoints import CHECKPOINTS
-from training.config import Config, ConfigError
+from training.config import TRAIN, Config, ConfigError, load
 from training.data import Recording
 from training.origins import PROCESSES, origins
 
@@ -75,6 +75,35 @@ class Run:
         most = self.config.training.max_clips
         sets = {split: data.thin(recordings, split, most) for split in data.SPLITS}
         return {split: members for split, members in sets.items() if members}
+
+    @cached_property
+    def teachers(self) -> dict[str, Run]:
+        """Runs of the teachers that are trained first, each in a folder beside this one.
+
+        They have this run's recordings, windows and seed: what is left out here nobody is told of.
+
+        Raises:
+            ConfigError: a configuration can't be used, or wants a teacher trained itself.
+        """
+        return {
+            name: Run(
+                _of_teacher(name.removeprefix(TRAIN), self.config),
+                self.root,
+                self.folder.with_name(f"{self.folder.name}-{Path(name.removeprefix(TRAIN)).stem}"),
+            )
+            for name in self._teaching
+            if name.startswith(TRAIN)
+        }
+
+    @property
+    def taught_by(self) -> list[str]:
+        """Checkpoints of the teachers."""
+        trained = {name: str(run.model.absolute()) for name, run in self.teachers.items()}
+        return [trained.get(name, name) for name in self._teaching]
+
+    @property
+    def _teaching(self) -> tuple[str, ...]:
+        return self.config.teaching.teachers if self.config.teaching else ()
 
     @property
     def watched(self) -> str:
@@ -173,8 +202,13 @@ class Run:
 
     @cached_property
     def _claimed(self) -> dict[str, object]:
-        teachers = self.config.teaching.teachers if self.config.teaching else ()
-        return self._described | origins([self.config.model.checkpoint, *teachers], self.root)
+        ready = [name for name in self._teaching if name not in self.teachers]
+        trained = {name: run.config.model_dump(mode="json") for name, run in self.teachers.items()}
+        return (
+            self._described
+            | {"teachers": trained}
+            | origins([self.config.model.checkpoint, *ready], self.root)
+        )
 
     def _differs(self) -> bool:
         """Whether what lies here was begun with something else."""
@@ -202,3 +236,15 @@ class Run:
             return False
         facts = [fact.model_dump(mode="json") for fact in self.facts]
         return bool(json.loads(file.read_text(encoding="utf-8"))["sets"] == facts)
+
+
+def _of_teacher(source: str, pupil: Config) -> Config:
+    """The configuration of a teacher, on its pupil's recordings."""
+    config = load(source)
+    if config.teaching and any(name.startswith(TRAIN) for name in config.teaching.teachers):
+        raise ConfigError(f"{source} wants a teacher trained for it; a teacher's can't.")
+    shared = {name: getattr(pupil.training, name) for name in ("max_clips", "seed")}
+    training = config.training.model_copy(update=shared)
+    return config.model_copy(
+        update={"data": pupil.data, "windows": pupil.windows, "training": training}
+    )

@@ -39,6 +39,7 @@ def train(
     watched: datasets.Dataset,
     noises: Sequence[Samples],
     *,
+    teachers: Sequence[torch.nn.Module] = (),
     root: Path,
     run: Path,
     callbacks: Sequence[TrainerCallback] = (),
@@ -51,6 +52,7 @@ def train(
         watched: prepared clips to look at meanwhile; they decide only what `keep` and `patience`
             of the configuration say.
         noises: float32 arrays, for augmentation.
+        teachers: whose mean answer is learned, where the configuration has a teaching.
         root: where relative checkpoints are.
         run: folder of the run.
         callbacks: called by the Trainer as well.
@@ -87,7 +89,12 @@ def train(
     average = Average(model, settings.average_decay) if settings.keep == "average" else None
     trainer = _Trainer(
         draws,
-        _objective(config, root),
+        Objective(
+            label_smoothing=settings.label_smoothing,
+            masked=settings.masked,
+            teaching=config.teaching,
+            teachers=teachers,
+        ),
         average,
         model=model,
         args=arguments,
@@ -138,16 +145,6 @@ def _arguments(settings: Training, folder: Path, *, resumes: bool) -> TrainingAr
         report_to=[],
         remove_unused_columns=False,
         label_names=["labels"],
-    )
-
-
-def _objective(config: Config, root: Path) -> Objective:
-    teachers = config.teaching.teachers if config.teaching else ()
-    return Objective(
-        label_smoothing=config.training.label_smoothing,
-        masked=config.training.masked,
-        teaching=config.teaching,
-        teachers=[models.load(teacher, root) for teacher in teachers],
     )
 
 

@@ -159,11 +159,6 @@ class WaveformWhisper(WhisperForAudioClassification):
         answer: SequenceClassifierOutput = super().forward(input_values, labels=labels, **kwargs)
         return answer
 
-    def freeze_feature_encoder(self) -> None:
-        """Keep the stem's weights: what wav2vec2 calls its front end."""
-        for stem in (self.encoder.conv1, self.encoder.conv2):
-            stem.requires_grad_(requires_grad=False)
-
 
 AutoConfig.register(WaveformWhisperConfig.model_type, WaveformWhisperConfig)
 AutoModel.register(WaveformWhisperConfig, WaveformWhisperEncoder)

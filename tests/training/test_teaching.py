@@ -1,4 +1,4 @@
-"""One model teaches another: what `make model` does, on recordings made on the spot."""
+"""One model teaches another, on recordings made on the spot."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ from numpy.typing import NDArray
 
 from training import model as models
 from training import pipeline
-from training.config import Augmentation, Config, Identity, Model, Teaching, Training, Windows
+from training.config import (
+    Augmentation,
+    Config,
+    ConfigError,
+    Identity,
+    Model,
+    Teaching,
+    Training,
+    Windows,
+)
 from training.data import prepare
+from training.data_settings import Data
 from training.recording import LABELS
 from training.run import Run
 from training.views import CentredWindows
@@ -83,3 +93,56 @@ def test_who_is_taught_comes_to_answer_like_the_teacher(teacher: Run) -> None:
     before = np.abs(_answers(untaught) - model_answers).mean()
     after = np.abs(_answers(taught) - model_answers).mean()
     assert after < before / 2
+
+
+def _teacher_toml(folder: Path, text: str = "") -> str:
+    """A configuration of a teacher, as `teachers` names one that is trained first."""
+    file = folder / "mentor.toml"
+    file.write_text(
+        '[bundle]\nname = "mentor"\nversion = "1.0.0"\nlicence = "For tests only"\n'
+        '[model]\ncheckpoint = "checkpoint"\n[training]\nepochs = 0\n' + text
+    )
+    return f"train:{file}"
+
+
+@pytest.fixture
+def pupil(data: Path, tmp_path: Path) -> Run:
+    """A run whose teacher has to be trained, without one of the corpora."""
+    teaching = Teaching(teachers=(_teacher_toml(tmp_path),))
+    run = _run(tmp_path / "runs" / "pupil", data, teaching, max_steps=3, seed=3, max_clips=5)
+    config = run.config.model_copy(update={"data": Data(left_out_corpora=("corpus-two",))})
+    return Run(config, data, run.folder)
+
+
+def test_a_teacher_is_trained_on_what_its_pupil_is_trained_on(pupil: Run) -> None:
+    """In a folder beside the pupil's, with the same recordings, windows and seed."""
+    pipeline.train(pupil)
+    (mentor,) = pupil.teachers.values()
+    assert mentor.folder == pupil.folder.parent / "pupil-mentor"
+    assert pupil.taught_by == [str(mentor.model)]
+    assert mentor.model.is_dir()
+    assert {clip.corpus for clip in mentor.sets["train"]} == {"corpus-one"}
+    assert mentor.sets == pupil.sets
+    assert mentor.config.windows == pupil.config.windows
+    assert mentor.config.training.seed == 3
+    assert pupil.model.is_dir()
+
+
+def test_another_teacher_is_another_run(pupil: Run, tmp_path: Path) -> None:
+    """What was learned from one isn't taken for what another taught."""
+    pipeline.train(pupil)
+    _teacher_toml(tmp_path, "probe_strength = 1.0\n")
+    again = Run(pupil.config, pupil.root, pupil.folder)
+    with pytest.raises(ConfigError, match="holds a run of another configuration"):
+        pipeline.train(again)
+    before = (again.model / "model.safetensors").read_bytes()
+    pipeline.train(again, replace=True)
+    assert (again.model / "model.safetensors").read_bytes() != before
+
+
+def test_a_teacher_cannot_want_one_trained(pupil: Run, tmp_path: Path) -> None:
+    """A model that teaches itself would never begin."""
+    name = _teacher_toml(tmp_path)
+    _teacher_toml(tmp_path, f"[teaching]\nteachers = [{name!r}]\n")
+    with pytest.raises(ConfigError, match=r"mentor\.toml wants a teacher trained for it"):
+        pipeline.train(pupil)

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, TrainingArgumen
 from training import checkpoints, data, digests, launch
 from training import model as models
 from training.checkpoints import CHECKPOINTS, ResumableTrainer
-from training.config import TINY_EN, ConfigError
+from training.config import ConfigError
 from training.distil import student as students
 from training.distil.imitate import Imitator, Pair, measure
 from training.distil.settings import DistilConfig, Imitation
@@ -27,7 +27,7 @@ from training.recording import Recording
 from training.sampling import Draws, Group
 from training.train import TellEpoch, computes_in_bf16
 from training.views import CentredWindows, TrainingWindows
-from training.whisper import WaveformWhisperEncoder, fetch, of_spectrogram
+from training.whisper import WaveformWhisperEncoder, of_spectrogram
 
 ERRORS = "errors.json"
 WEIGHTS = "model.safetensors"
@@ -63,7 +63,7 @@ def distil(config: DistilConfig, *, root: Path, run: Path, out: Path) -> dict[st
             raise ConfigError(f"{out} is there already; remove it, or give another --out.")
         training = data.prepare(sets["train"], cache)
         held_out = data.prepare(sets["development"], cache)
-        teacher = _teacher(settings, root, cache)
+        teacher = _teacher(settings, root)
     torch.manual_seed(settings.seed)
     pair = Pair(_student(settings, root, teacher), teacher, settings)
     imitator = Imitator(pair, settings)
@@ -156,8 +156,7 @@ def _claim(config: DistilConfig, sets: dict[str, list[Recording]], root: Path, r
     """
     claim = run / "run.json"
     settings = config.distil
-    # What is fetched has its digest in the code.
-    starts = {settings.teacher, settings.student} - {TINY_EN, None}
+    starts = {settings.teacher, settings.student} - {None}
     ours = {
         "config": config.model_dump(mode="json"),
         "training_data": data.digest(sets["train"]),
@@ -174,11 +173,8 @@ def _claim(config: DistilConfig, sets: dict[str, list[Recording]], root: Path, r
         _write(claim, ours)
 
 
-def _teacher(settings: Imitation, root: Path, cache: Path) -> PreTrainedModel:
-    if settings.teacher == TINY_EN:
-        source = str(fetch(cache))
-    else:
-        source = models.find(settings.teacher, root)
+def _teacher(settings: Imitation, root: Path) -> PreTrainedModel:
+    source = models.find(settings.teacher, root)
     spectral = AutoConfig.from_pretrained(source).model_type == "whisper"
     model: PreTrainedModel
     model, loading = AutoModel.from_pretrained(

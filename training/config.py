@@ -80,6 +80,8 @@ class Model(_Section):
     checkpoint: str
     """A folder, absolute, in the data root or where the command runs; `tiny.en`, which is fetched;
     or with `hub:` before it a model's name on a hub."""
+    from_scratch: bool = False
+    """Take the checkpoint's architecture only, with random weights."""
     freeze: Literal["nothing", "front-end", "encoder"] = "front-end"
     """What keeps its weights: a front end that already hears needs no labels to stay so, and with
     few speakers even the layers above may generalise best as they are."""

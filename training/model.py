@@ -14,7 +14,7 @@ from training.recording import LABELS
 from training.whisper import fetch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 HUB = "hub:"
 """Before a checkpoint's name: nothing is fetched from elsewhere by a slip of the pen."""
@@ -26,7 +26,7 @@ MASK = "masked_spec_embed"
 
 
 def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedModel:
-    """Load the checkpoint in float32 with a head of random weights.
+    """Load the checkpoint in float32 with a head of random weights; or all of them are, if asked.
 
     Args:
         settings: the checkpoint and what changes in its configuration.
@@ -53,6 +53,23 @@ def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedMode
         raise ConfigError(
             f"{source} has no setting {next(iter(unknown))!r}; see [model.overrides]."
         )
+    if settings.from_scratch:
+        model: PreTrainedModel = AutoModelForAudioClassification.from_config(configuration).float()
+    else:
+        model = _with_weights(source, configuration)
+    if settings.freeze != "nothing":
+        _learn(model.base_model, learn=False)
+    if settings.freeze == "front-end":
+        layers, norm = _transformer(model)
+        _learn(layers, learn=True)
+        _learn(norm, learn=True)
+        for name, parameter in model.named_parameters():
+            # What stands for masked frames; many checkpoints have none.
+            parameter.requires_grad |= name.endswith(MASK)
+    return model
+
+
+def _with_weights(source: str, configuration: PretrainedConfig) -> PreTrainedModel:
     model: PreTrainedModel
     model, loaded = AutoModelForAudioClassification.from_pretrained(
         source,
@@ -63,15 +80,6 @@ def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedMode
     )
     if random := [name for name in sorted(loaded["missing_keys"]) if not _may_be_new(name)]:
         raise ConfigError(f"The checkpoint in {source} has no weights for {random[0]}.")
-    if settings.freeze != "nothing":
-        _learn(model.base_model, learn=False)
-    if settings.freeze == "front-end":
-        layers, norm = _transformer(model)
-        _learn(layers, learn=True)
-        _learn(norm, learn=True)
-        for name, parameter in model.named_parameters():
-            # What stands for masked frames; many checkpoints have none.
-            parameter.requires_grad |= name.endswith(MASK)
     return model
 
 

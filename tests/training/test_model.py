@@ -236,3 +236,19 @@ def test_a_probe_averages_over_time_in_float32() -> None:
     with torch.inference_mode():
         told = model.classifier(model.projector(hidden)).argmax(dim=1)
     assert told.tolist() == list(range(6))
+
+
+def test_from_scratch_nothing_of_the_checkpoint_s_weights_is_left(data: Path) -> None:
+    """Only its architecture; drawn anew from torch's generator, so a seed gives the same again."""
+    settings = Model(checkpoint="checkpoint", from_scratch=True, freeze="nothing")
+    stored = dict(AutoModel.from_pretrained(data / "checkpoint").named_parameters())
+    made = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        made.append(dict(build(settings, data, square=False).base_model.named_parameters()))
+    assert made[0].keys() == stored.keys()
+    matrices = [name for name, weight in stored.items() if weight.ndim > 1]
+    assert matrices
+    for name in matrices:
+        assert not torch.equal(made[0][name], stored[name])
+        assert torch.equal(made[0][name], made[1][name])

@@ -83,7 +83,7 @@ class Run:
         They have this run's recordings, windows and seed: what is left out here nobody is told of.
 
         Raises:
-            ConfigError: a configuration can't be used, or wants a teacher trained itself.
+            ConfigError: a configuration can't be used, or is its own teacher's teacher.
         """
         return {
             name: Run(
@@ -241,10 +241,19 @@ class Run:
 def _of_teacher(source: str, pupil: Config) -> Config:
     """The configuration of a teacher, on its pupil's recordings."""
     config = load(source)
-    if config.teaching and any(name.startswith(TRAIN) for name in config.teaching.teachers):
-        raise ConfigError(f"{source} wants a teacher trained for it; a teacher's can't.")
+    _require_an_end(source, config, ())
     shared = {name: getattr(pupil.training, name) for name in ("max_clips", "seed")}
     training = config.training.model_copy(update=shared)
     return config.model_copy(
         update={"data": pupil.data, "windows": pupil.windows, "training": training}
     )
+
+
+def _require_an_end(source: str, config: Config, pupils: tuple[str, ...]) -> None:
+    """Refuse a teacher who would have to be trained before itself."""
+    if source in pupils:
+        raise ConfigError(f"{source} would be taught by itself; take it out of its teachers.")
+    for name in config.teaching.teachers if config.teaching else ():
+        if name.startswith(TRAIN):
+            teacher = name.removeprefix(TRAIN)
+            _require_an_end(teacher, load(teacher), (*pupils, source))

@@ -273,5 +273,5 @@ def test_a_wrong_configuration_is_one_sentence(tmp_path: Path, text: str, senten
 
 def test_an_unknown_configuration_lists_those_there_are() -> None:
     """A typo is answered with the names."""
-    with pytest.raises(ConfigError, match="one of compact, .*, thesis"):
+    with pytest.raises(ConfigError, match=r"one of compact, .*, thesis"):
         configuration.load("compcat")

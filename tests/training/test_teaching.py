@@ -140,9 +140,24 @@ def test_another_teacher_is_another_run(pupil: Run, tmp_path: Path) -> None:
     assert (again.model / "model.safetensors").read_bytes() != before
 
 
-def test_a_teacher_cannot_want_one_trained(pupil: Run, tmp_path: Path) -> None:
-    """A model that teaches itself would never begin."""
+def test_a_teacher_cannot_be_its_own(pupil: Run, tmp_path: Path) -> None:
+    """It would have to be trained before itself."""
     name = _teacher_toml(tmp_path)
     _teacher_toml(tmp_path, f"[teaching]\nteachers = [{name!r}]\n")
-    with pytest.raises(ConfigError, match=r"mentor\.toml wants a teacher trained for it"):
+    with pytest.raises(ConfigError, match=r"mentor\.toml would be taught by itself"):
         pipeline.train(pupil)
+
+
+def test_a_teacher_can_have_one_trained_too(pupil: Run, tmp_path: Path) -> None:
+    """Each before its pupil, on the same clips."""
+    (tmp_path / "first").mkdir()
+    first = _teacher_toml(tmp_path / "first")
+    _teacher_toml(tmp_path, f"max_steps = 1\n[teaching]\nteachers = [{first!r}]\n")
+    text = (tmp_path / "mentor.toml").read_text().replace("epochs = 0", "epochs = 1")
+    (tmp_path / "mentor.toml").write_text(text)
+    pipeline.train(pupil)
+    (mentor,) = pupil.teachers.values()
+    (taught_first,) = mentor.teachers.values()
+    assert taught_first.folder == pupil.folder.parent / "pupil-mentor-mentor"
+    assert taught_first.model.is_dir()
+    assert taught_first.sets == pupil.sets

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_PIPE_WIDTH = 160
+"""Columns when nobody looks: a row is one line, for grep."""
 
 
 @click.command("compare")
@@ -89,7 +91,10 @@ def compare(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
     out.with_suffix(".svg").write_text(plot.figure(found), encoding="utf-8")
-    Console().print(table(found))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(table(found))
     click.echo(f"Figures in {out} and {out.with_suffix('.svg')}")
 
 

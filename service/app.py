@@ -29,7 +29,8 @@ from service import settings as configuration
 from service.bundle import open_bundle
 from service.classifier import open_classifier
 from service.envelope import JsonFormatter
-from service.http import Desk, create_app
+from service.http import Desk, create_app, create_internal_app
+from service.internal import InternalServer, listen
 from service.metrics import Metrics
 from service.serving import Serving
 
@@ -80,13 +81,16 @@ class Timbre:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def verify() -> None:
-        """Refuse a wrong bundle in the supervisor, which then ends with an error of its own."""
+        """Refuse what is wrong in the supervisor, which then ends with an error of its own."""
+        if settings.internal_port:
+            listen(str(settings.internal_host), settings.internal_port).close()
         open_bundle(settings.bundle)
 
     def __init__(self) -> None:
         """Load and warm up; the server is ready when this returns."""
         try:
             _log_json(settings.log_level)
+            self.internal = _internal_server()
             self.serving = desk.serving = _load()
         except Exception as error:
             logger.critical("cannot start: %s", error)
@@ -94,6 +98,12 @@ class Timbre:
             raise
         if settings.drain_s and threading.current_thread() is threading.main_thread():
             _drain_before_exit(self.serving, settings.drain_s)
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def serve_internally(self) -> None:
+        """Answer on the internal port, too."""
+        if self.internal is not None:
+            self.internal.start()
 
     async def __is_ready__(self) -> bool:
         """Readiness: loaded and not draining. Being busy is no reason to be sent nothing."""
@@ -105,8 +115,19 @@ class Timbre:
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def shutdown(self) -> None:
-        """Answer what is inside."""
+        """Answer what is inside; the internal port is the last to close."""
         await self.serving.close()
+        if self.internal is not None:
+            await self.internal.close()
+
+
+def _internal_server() -> InternalServer | None:
+    """Open the internal port, where there is one; it is served once the event loop runs."""
+    if not settings.internal_port:
+        return None
+    opened = listen(str(settings.internal_host), settings.internal_port)
+    logger.info("internal routes on %s port %d", settings.internal_host, settings.internal_port)
+    return InternalServer(create_internal_app(desk), opened)
 
 
 def _load() -> Serving:

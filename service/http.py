@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, RootModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -53,7 +53,7 @@ class Desk:
 
 
 def create_app(desk: Desk, *, reference_assets: Path | None = None) -> ASGIApp:
-    """Make the ASGI app.
+    """Make the ASGI app that clients reach.
 
     Args:
         desk: filled by whoever loads the model.
@@ -67,15 +67,27 @@ def create_app(desk: Desk, *, reference_assets: Path | None = None) -> ASGIApp:
         Route("/openapi.json", routes.openapi, methods=["GET"]),
         Route("/docs", _page("docs.html"), methods=["GET"]),
         Route("/", _page("index.html"), methods=["GET"]),
-        Route("/metrics", routes.metrics, methods=["GET"]),
         Mount("/web", StaticFiles(directory=WEB)),
     ]
     if reference_assets is not None:
         table.append(Mount("/reference", StaticFiles(directory=reference_assets)))
     paths = {route.path for route in table if isinstance(route, Route)}
-    # A bare router: the envelope answers every error, and Starlette's layers would come before it.
-    # A path with a slash too many is a wrong one: clients don't send a body again to follow.
-    return Envelope(Router(table, redirect_slashes=False), desk, paths)
+    return Envelope(_router(table), desk, paths)
+
+
+def create_internal_app(desk: Desk) -> ASGIApp:
+    """Make the ASGI app of the internal port: what no gateway may reach."""
+    routes = _Routes(desk)
+    table = [Route("/metrics", routes.metrics, methods=["GET"])]
+    return Envelope(_router(table), desk, {route.path for route in table})
+
+
+def _router(table: Sequence[BaseRoute]) -> Router:
+    """Make a bare router: the envelope answers every error, where Starlette's layers come first.
+
+    A path with a slash too many is a wrong one: clients don't send a body again to follow.
+    """
+    return Router(table, redirect_slashes=False)
 
 
 class _Routes:

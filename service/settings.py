@@ -1,23 +1,33 @@
 """One frozen settings object, read once from TIMBRE_* variables; docs/settings.md lists them.
 
 No setting may be called PORT, HOST or SERVICE_…: Kubernetes injects such names (TIMBRE_PORT) into
-every pod beside a Service called timbre.
+every pod beside a Service called timbre. What they set beside timbre-internal counts as not set.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    ValidationError,
+)
 
 from service.bundle import DEFAULT_BUNDLE
 from service.domain import TimbreError, Track
 from service.runtime import cpus
 
 PREFIX = "TIMBRE_"
+
+_INJECTED_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 
 
 class SettingsError(TimbreError):
@@ -58,6 +68,10 @@ class Settings(BaseModel):
     load balancers can move on; set it where something balances between servers."""
     stuck_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """Seconds after which one engine call counts as stuck and liveness fails."""
+    internal_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Port of /metrics and what else no gateway may reach; 0 for none."""
+    internal_host: IPvAnyAddress = IPv4Address("127.0.0.1")
+    """Address that port is opened on; `timbre serve` takes its --host where this is not set."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged; each request is one `info` line."""
 
@@ -83,6 +97,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         for field in Settings.model_fields
         if environment.get(variable(field), "") != ""
     }
+    if _INJECTED_PORT.fullmatch(given.get("internal_port", "")):
+        del given["internal_port"]  # Kubernetes' own, beside a Service called timbre-internal
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

@@ -17,8 +17,11 @@ import click
 import service
 from service import settings as configuration
 from service.bundle import open_bundle
+from service.internal import listen
 
 _BUNDLE = configuration.variable("bundle")
+_INTERNAL_HOST = configuration.variable("internal_host")
+_INTERNAL_PORT = configuration.variable("internal_port")
 
 
 def _address(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -63,11 +66,17 @@ def serve(host: str, port: int, bundle: Path | None) -> None:
     environment = dict(os.environ)
     if bundle is not None:
         environment[_BUNDLE] = str(bundle)
-    folder = configuration.load(environment).bundle.absolute()
-    # The server opens it again: hashing costs a tenth of a second, and a refusal here is one
+    environment[_INTERNAL_HOST] = environment.get(_INTERNAL_HOST) or host
+    settings = configuration.load(environment)
+    folder = settings.bundle.absolute()
+    # The server opens it all again: hashing costs a tenth of a second, and a refusal here is one
     # sentence, where there it would be the end of a long log.
     open_bundle(folder)
     _require_free(host, port)
+    if settings.internal_port:
+        if settings.internal_port == port:
+            raise click.ClickException(f"{_INTERNAL_PORT}={port} is the public port; take another.")
+        listen(str(settings.internal_host), settings.internal_port).close()
     # Absolute, because the server runs elsewhere: it looks for `service` in its own folder first,
     # which must be this package and not whatever is called so where the user happens to be.
     environment[_BUNDLE] = str(folder)

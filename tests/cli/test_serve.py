@@ -162,8 +162,21 @@ class TestBecoming:
             "--port": str(port),
             "--working-dir": str(ROOT),
         }
+        assert environment["TIMBRE_INTERNAL_HOST"] == "127.0.0.1"
         assert environment["TIMBRE_BUNDLE"] == str(tiny_model.folder)
         assert environment["BENTOML_DO_NOT_TRACK"] == "True"
+
+    def test_the_internal_port_is_opened_where_the_other_is(
+        self, tiny_model: Bundle, became: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On the address of --host, unless it is told another."""
+        monkeypatch.setenv("TIMBRE_BUNDLE", str(tiny_model.folder))
+        for told, host in (("", "0.0.0.0"), ("127.0.0.2", "127.0.0.2")):  # noqa: S104
+            monkeypatch.setenv("TIMBRE_INTERNAL_HOST", told)
+            assert timbre("serve", "--host", "0.0.0.0", "--port", free_port()).exit_code == 0  # noqa: S104
+            environment = became["environment"]
+            assert isinstance(environment, Mapping)
+            assert environment["TIMBRE_INTERNAL_HOST"] == host
 
     def test_the_three_useful_addresses_are_told(
         self, tiny_model: Bundle, became: dict[str, object], monkeypatch: pytest.MonkeyPatch
@@ -210,6 +223,23 @@ class TestChecks:
         assert result.exit_code == 1
         assert f"Cannot listen on 127.0.0.1 port {port}" in result.stderr
         assert "--port" in result.stderr
+
+    def test_an_internal_port_that_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By another server, or by this one."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            monkeypatch.setenv("TIMBRE_INTERNAL_PORT", str(port))
+            result = timbre("serve", "--port", free_port())
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"Error: Cannot listen on 127.0.0.1 port {port} for /metrics: Address already in use; "
+            "TIMBRE_INTERNAL_PORT chooses another port, 0 none.\n"
+        )
+        result = timbre("serve", "--port", port)
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"Error: TIMBRE_INTERNAL_PORT={port} is the public port; take another.\n"
+        )
 
     @pytest.mark.parametrize("wrong", [("--host", "nowhere"), ("--port", "0"), ("--port", "65536")])
     def test_a_wrong_address(self, wrong: tuple[str, str]) -> None:

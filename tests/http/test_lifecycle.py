@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.http import Desk, create_app
+from service.http import Desk, create_app, create_internal_app
 from tests.support.asking import CLASSIFY, RAW, SPEECH, Standing, checked_client, post, problem
 from tests.support.stand import PATIENCE_S, Gate, Stand
 
@@ -20,9 +20,12 @@ class TestLoading:
 
     async def test_metrics_and_pages_are_there(self) -> None:
         """A start that takes long can be watched."""
-        async with checked_client(create_app(Desk())) as client:
-            for path in ("/", "/docs", "/openapi.json", "/metrics"):
+        desk = Desk()
+        async with checked_client(create_app(desk)) as client:
+            for path in ("/", "/docs", "/openapi.json"):
                 assert (await client.get(path)).status_code == 200
+        async with checked_client(create_internal_app(desk)) as client:
+            assert (await client.get("/metrics")).status_code == 200
 
     async def test_the_reference_s_own_files_are_served_where_there_are_any(
         self, tmp_path: Path

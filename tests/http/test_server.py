@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
-import os
 import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 import soundfile
 from huggingface_hub import InferenceClient
@@ -30,106 +23,14 @@ from service.audio import MAX_BODY_BYTES
 from service.bundle import Bundle
 from tests.support.audio import encoded, speech_like
 from tests.support.models import LABELS
+from tests.support.server import PATIENCE_S, Server, eventually, serving
 
-PATIENCE_S = 60.0
-"""Real seconds after which a server that doesn't do what is waited for fails the test."""
 DRAIN_S = 2.0
 IDLE_S = 6.0
 """Longer than the 5 s after which servers close idle connections when nobody tells them not to."""
 BACKLOG = 8
 SPEECH = encoded(speech_like(2.0))
 CLASSIFY, HUB = "/v1/classify", "/v1/audio-classification"
-
-
-@dataclass
-class Server:
-    """A server process that is ready."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def resident_bytes(self) -> int:
-        """Memory of the process and those it has started."""
-        parent = psutil.Process(self.process.pid)
-        return sum(
-            process.memory_info().rss for process in (parent, *parent.children(recursive=True))
-        )
-
-    @property
-    def listens(self) -> bool:
-        """Whether the worker takes connections; its supervisor holds the socket, but takes none."""
-        workers = psutil.Process(self.process.pid).children(recursive=True)
-        return any(
-            connection.status == psutil.CONN_LISTEN
-            for worker in workers
-            for connection in worker.net_connections("tcp")
-        )
-
-    def lines(self) -> list[dict[str, object]]:
-        """Read the log; BentoML's own lines before the service is up are text."""
-        text = self.log.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait until something outside this process is so."""
-    give_up = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up, f"{what}: not within {PATIENCE_S} s"
-        time.sleep(0.02)  # there is nothing to be woken by
-
-
-@contextmanager
-def serving(bundle: Bundle, log: Path, **variables: object) -> Iterator[Server]:
-    """Run `timbre serve` until it is ready, and to its end."""
-    port = free_port()
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("TIMBRE_")
-    }
-    environment |= {"TIMBRE_BUNDLE": str(bundle.folder), "BENTOML_DO_NOT_TRACK": "True"}
-    environment |= {name: str(value) for name, value in variables.items()}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("timbre"), "serve", "--port", str(port)],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    server = Server(process, port, log)
-
-    def ready() -> bool:
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        with suppress(httpx.TransportError):
-            return httpx.get(f"{server.url}/readyz").status_code == 200
-        return False
-
-    try:
-        eventually(ready, "ready")
-        yield server
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        try:
-            process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-            raise
 
 
 @pytest.fixture(scope="module")
@@ -188,12 +89,12 @@ def test_huggingface_s_own_client_works_unchanged(server: Server, tmp_path: Path
     assert [element.label for element in best] == [element.label for element in ranked[:2]]
 
 
-def test_metrics_are_prometheus_s(client: httpx.Client) -> None:
+def test_metrics_are_prometheus_s(server: Server, client: httpx.Client) -> None:
     """They parse, say which model is served, and include the process's own."""
     client.post(CLASSIFY, content=SPEECH)
+    metrics = f"{server.internal_url}/metrics"
     families = {
-        family.name: family
-        for family in text_string_to_metric_families(client.get("/metrics").text)
+        family.name: family for family in text_string_to_metric_families(httpx.get(metrics).text)
     }
     (model,) = families["timbre_model_info"].samples
     assert model.labels["name"] == "tiny"
@@ -203,7 +104,7 @@ def test_metrics_are_prometheus_s(client: httpx.Client) -> None:
     assert families["process_resident_memory_bytes"].samples[0].value > 0
     for path in ("/none/1", "/none/2"):
         client.get(path)
-    assert "/none" not in client.get("/metrics").text
+    assert "/none" not in httpx.get(metrics).text
 
 
 def test_pages_and_the_reference_s_files_are_served(client: httpx.Client) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from service.bundle import DEFAULT_BUNDLE, open_bundle
+from service.settings import Settings, load
 from tests.support.audio import encoded, speech_like
 
 ROOT = Path(__file__).parents[2]
@@ -81,12 +82,26 @@ def test_it_holds_the_service_with_its_model(bento: Path) -> None:
     assert not list(source.rglob("__pycache__"))
 
 
+def test_an_image_has_an_internal_port(bento: Path) -> None:
+    """On every address of its own network, where Prometheus reaches it; `timbre serve` has none."""
+    described = yaml.safe_load((bento / "bento.yaml").read_text(encoding="utf-8"))
+    variables = {variable["name"]: variable["value"] for variable in described["envs"]}
+    settings = load(variables)
+    assert (settings.internal_port, str(settings.internal_host)) == (3001, "0.0.0.0")  # noqa: S104
+    assert Settings().internal_port == 0
+
+
 def test_it_serves_from_any_folder(bento: Path, home: Mapping[str, str], tmp_path: Path) -> None:
     """Started elsewhere, it classifies a clip with the embedded model and ends with 0."""
-    port = _free_port()
+    port, internal_port = _free_port(), _free_port()
     command = [*BENTOML, "serve", str(bento), "--host", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=tmp_path,
+        env={**home, "TIMBRE_INTERNAL_PORT": str(internal_port)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as server:
         try:
             assert server.stdout is not None
@@ -101,6 +116,8 @@ def test_it_serves_from_any_folder(bento: Path, home: Mapping[str, str], tmp_pat
                 timeout=PATIENCE_S,
             )
             assert answer.status_code == 200, seen
+            metrics = httpx.get(f"http://127.0.0.1:{internal_port}/metrics", timeout=PATIENCE_S)
+            assert metrics.status_code == 200
             assert _still_open_after(IDLE_S, port)
             assert answer.json()["model"]["name"] == open_bundle(DEFAULT_BUNDLE).manifest.name
         finally:

@@ -17,6 +17,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from pydantic import IPvAnyAddress
 from pydantic.fields import FieldInfo
 
 from service import problems
@@ -38,9 +39,10 @@ as not set. A value that cannot be used stops the start with one sentence that n
 METRICS = """\
 # Metrics
 
-`GET /metrics` has these in Prometheus' text format, beside the process's own CPU, memory and file
-descriptors (`process_*`, `python_*`). A histogram `x` is the series `x_bucket`, `x_sum` and
-`x_count`; a label's values are a closed set, never anything that a client sends.
+`GET /metrics` on [the internal port](access.md) has these in Prometheus' text format, beside the
+process's own CPU, memory and file descriptors (`process_*`, `python_*`). A histogram `x` is the
+series `x_bucket`, `x_sum` and `x_count`; a label's values are a closed set, never anything that a
+client sends.
 
 """
 
@@ -53,6 +55,13 @@ wrong with this one request and what to do. Answers of the types with Retry-Afte
 how many seconds to wait. No file, however damaged or hostile, makes a 5xx.
 
 """
+
+
+KINDS: dict[Any, str] = {
+    Path: "a folder",
+    IPvAnyAddress: "an IP address",
+}
+"""Types of settings whose values are not listed, in words."""
 
 
 def pages() -> dict[str, str]:
@@ -106,14 +115,14 @@ def _default(field: FieldInfo) -> str:
 
 def _values(field: FieldInfo) -> str:
     kind: Any = field.annotation
+    if kind in KINDS:
+        return KINDS[kind]
     if typing.get_origin(kind) in {typing.Union, types.UnionType}:
         kind = typing.get_args(kind)[0]
     if typing.get_origin(kind) is typing.Literal:
         return ", ".join(f"`{value}`" for value in typing.get_args(kind))
     if issubclass(kind, StrEnum):
         return ", ".join(f"`{value.value}`" for value in kind)
-    if issubclass(kind, Path):
-        return "a folder"
     bounds: dict[str, float] = {}
     for constraint in field.metadata:
         for bound in ("ge", "gt", "le"):

@@ -12,11 +12,12 @@ from typing import Any
 import httpx
 import numpy as np
 from prometheus_client import generate_latest
+from starlette.types import ASGIApp
 
 from service.batching import Batched, DropReason
 from service.classifier import Classifier, Heard
 from service.domain import Logits, Samples
-from service.http import Desk, create_app
+from service.http import Desk, create_app, create_internal_app
 from service.metrics import Metrics
 from service.runner import Runner, Wav2Vec2Runner
 from service.serving import Serving
@@ -132,16 +133,14 @@ class Stand:
         self.classifier = HeldClassifier(classifier)
         self.runner = self.classifier.held
         self.metrics = WatchedMetrics()
-        self.serving = WatchedServing(self.classifier, Settings(**settings), self.metrics)
+        chosen = Settings(**settings)
+        self.serving = WatchedServing(self.classifier, chosen, self.metrics)
         self.desk = Desk()
         self.desk.serving = self.serving
         self.desk.render_metrics = lambda: generate_latest(self.metrics.registry)
         self.app = create_app(self.desk)
-        self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app),
-            base_url="http://timbre",
-            timeout=PATIENCE_S,
-        )
+        self.client = _client(self.app)
+        self.internal = _client(create_internal_app(self.desk))
 
     def sample(self, name: str, **labels: str) -> float:
         """Read a metric; 0 when it has not been counted yet."""
@@ -153,12 +152,18 @@ class Stand:
         self.classifier.decoding.open()
 
 
+def _client(app: ASGIApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://timbre", timeout=PATIENCE_S
+    )
+
+
 @asynccontextmanager
 async def standing(classifier: Classifier, **settings: Any) -> AsyncIterator[Stand]:  # noqa: ANN401
     """Build a stand and take it down again, with nothing left inside."""
     stand = Stand(classifier, **settings)
     try:
-        async with stand.client:
+        async with stand.client, stand.internal:
             yield stand
     finally:
         stand.let_go()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def test_without_variables_everything_has_its_default() -> None:
         ("body_timeout_s", "1", 1.0),
         ("drain_s", "15", 15.0),
         ("stuck_s", "0.5", 0.5),
+        ("internal_port", "3001", 3001),
+        ("internal_host", "::", IPv6Address("::")),
         ("log_level", "debug", "debug"),
     ],
 )
@@ -74,6 +77,7 @@ def test_an_empty_variable_is_not_set(field: str) -> None:
         ("body_timeout_s", 0.001, 600, 0.001),
         ("drain_s", 0, 600, 0.001),
         ("stuck_s", 0.001, 3600, 0.001),
+        ("internal_port", 0, 65_535, 1),
     ],
 )
 def test_a_number_is_accepted_up_to_its_bounds_and_no_further(
@@ -96,6 +100,9 @@ def test_a_number_is_accepted_up_to_its_bounds_and_no_further(
         ("TIMBRE_THREADS", "1.5"),
         ("TIMBRE_DEADLINE_S", "nan"),
         ("TIMBRE_DEADLINE_S", "inf"),
+        ("TIMBRE_INTERNAL_PORT", "metrics"),
+        ("TIMBRE_INTERNAL_HOST", "localhost"),
+        ("TIMBRE_INTERNAL_HOST", "0.0.0.0:3001"),
         ("TIMBRE_LOG_LEVEL", "LOUD"),
     ],
 )
@@ -105,6 +112,15 @@ def test_a_wrong_value_is_named_with_its_variable(name: str, text: str) -> None:
         load({name: text})
     assert str(refusal.value).startswith(f"{name}={text!r}: ")
     assert "\n" not in str(refusal.value)
+
+
+def test_what_kubernetes_injects_is_no_port() -> None:
+    """Beside a Service called timbre-internal it sets the variable, in every pod that doesn't."""
+    for protocol in ("tcp", "udp", "sctp"):
+        injected = {"TIMBRE_INTERNAL_PORT": f"{protocol}://10.0.0.1:3001"}
+        assert load(injected) == Settings()
+    with pytest.raises(SettingsError, match="TIMBRE_INTERNAL_PORT"):
+        load({"TIMBRE_INTERNAL_PORT": "http://10.0.0.1:3001"})
 
 
 def test_other_variables_are_not_read() -> None:

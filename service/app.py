@@ -26,6 +26,7 @@ os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 from prometheus_client import generate_latest
 
 from service import settings as configuration
+from service.access import Tokens
 from service.bundle import open_bundle
 from service.classifier import open_classifier
 from service.envelope import JsonFormatter
@@ -37,7 +38,7 @@ from service.serving import Serving
 logger = logging.getLogger("timbre")
 
 settings = configuration.load()
-desk = Desk()
+desk = Desk(Tokens(settings.token_file) if settings.token_file else None)
 LAST_RESORT_S = 5.0
 """Seconds after our own limits when BentoML's time-out ends a request that they didn't."""
 KEEP_ALIVE_S = 120
@@ -82,6 +83,8 @@ class Timbre:
     @staticmethod
     def verify() -> None:
         """Refuse what is wrong in the supervisor, which then ends with an error of its own."""
+        if desk.tokens is not None:
+            desk.tokens.load()
         if settings.internal_port:
             listen(str(settings.internal_host), settings.internal_port).close()
         open_bundle(settings.bundle)
@@ -90,6 +93,7 @@ class Timbre:
         """Load and warm up; the server is ready when this returns."""
         try:
             _log_json(settings.log_level)
+            _load_tokens(desk.tokens)
             self.internal = _internal_server()
             self.serving = desk.serving = _load()
         except Exception as error:
@@ -119,6 +123,15 @@ class Timbre:
         await self.serving.close()
         if self.internal is not None:
             await self.internal.close()
+
+
+def _load_tokens(tokens: Tokens | None) -> None:
+    """Load the tokens, and say who may use the server."""
+    if tokens is None:
+        logger.warning("no token is configured: whoever reaches this server may use it")
+        return
+    tokens.load()
+    logger.info("tokens configured: %d, from %s", tokens.count, tokens.file)
 
 
 def _internal_server() -> InternalServer | None:
@@ -153,6 +166,7 @@ def _load() -> Serving:
             "track": settings.track.value,
         }
     )
+    metrics.tokens_stale.set_function(lambda: float(desk.tokens is not None and desk.tokens.stale))
     desk.render_metrics = partial(generate_latest, metrics.registry)
     logger.info("serving %s %s", manifest.name, manifest.version)
     return Serving(classifier, settings, metrics)

@@ -12,9 +12,10 @@ import httpx
 from pydantic import ValidationError
 
 from service import __version__
+from service.access import TokenError, well_formed
 from service.contract import Classification, ModelFacts
 from service.domain import SAMPLE_RATE, Decision, LabelScore, Result, Segment, TimbreError
-from service.problems import URN, Problem
+from service.problems import URN, Problem, Unauthorized
 from service.recordings import Answer, as_flac, clip_bytes, merge, pieces, read
 
 MAX_TRIES = 8
@@ -25,6 +26,9 @@ WAIT_S = 1.0
 """Between two tries when the server doesn't say how long."""
 TIMEOUT = httpx.Timeout(120.0, connect=10.0)
 """Seconds; an answer may take the server's deadline, and whoever is before it a little more."""
+
+VARIABLE = "TIMBRE_TOKEN"
+"""Has the token, because a program's arguments can be read by everybody on its machine."""
 
 _BUSY = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
 
@@ -55,13 +59,21 @@ class Client:
         self,
         url: str,
         *,
+        token: str | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take a server's URL, such as http://localhost:3000; nothing is sent yet.
 
+        Args:
+            url: of the server.
+            token: sent with each request, to a server that asks for one.
+            transport: what carries requests; the network if not given.
+            sleep: waits that many seconds.
+
         Raises:
             Unreachable: it is no http or https URL.
+            TokenError: no header can carry the token.
         """
         try:
             parsed = httpx.URL(url)
@@ -69,11 +81,17 @@ class Client:
             parsed = httpx.URL()
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             raise Unreachable(f"{url!r} is no server's URL, such as http://localhost:3000.")
+        headers = {"user-agent": f"timbre/{__version__}"}
+        if token is not None:
+            if not well_formed(token):
+                raise TokenError(f"{VARIABLE} has characters that no token has.")
+            headers["authorization"] = f"Bearer {token}"
         self.url = url
+        self._token_sent = token is not None
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=parsed,
-            headers={"user-agent": f"timbre/{__version__}"},
+            headers=headers,
             timeout=TIMEOUT,
             transport=transport,
         )
@@ -155,10 +173,20 @@ class Client:
                 raise self._unreachable(error) from error
             if response.is_success:
                 return response
+            if response.status_code == httpx.codes.UNAUTHORIZED:
+                raise self._unauthorized()
             if response.status_code not in _BUSY or tries == MAX_TRIES:
                 raise _refusal(response)
             self._sleep(_retry_after(response))
         raise AssertionError  # the last try returns or raises
+
+    def _unauthorized(self) -> Refused:
+        """Say what helps the caller, whoever refused: the server, or a gateway in its own words."""
+        if self._token_sent:
+            why = f"{self.url} does not accept the one in {VARIABLE}."
+        else:
+            why = f"{self.url} lets nobody in without one; put it into the variable {VARIABLE}."
+        return Refused(why, slug=Unauthorized.slug, title=Unauthorized.title)
 
     def _unreachable(self, error: httpx.TransportError) -> Unreachable:
         return Unreachable(f"{self.url}: {str(error) or type(error).__name__}.")

@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 from service import __version__
 from service.audio import ACCEPTED, MAX_BODY_BYTES, MAX_DURATION_S
 from service.domain import Decision, Track
-from service.problems import STATUS, Problem
+from service.problems import STATUS, Problem, Unauthorized
 
 
 class _Answer(BaseModel):
@@ -147,8 +147,10 @@ _HEADERS = {
 }
 
 
-def openapi() -> dict[str, Any]:
-    """Build the OpenAPI 3.1 document."""
+def openapi(*, tokens: bool) -> dict[str, Any]:
+    """Build the OpenAPI 3.1 document of a server that asks for tokens, or of one that doesn't."""
+    refused = (UNAUTHORIZED,) if tokens else ()
+    classify_problems = _problems((*refused, *CLASSIFY_STATUSES))
     models = (Classification, ModelFacts, ScoredLabel, HubRequest, Problem)
     _, definitions = models_json_schema(
         [(model, "validation" if model is HubRequest else "serialization") for model in models],
@@ -198,7 +200,7 @@ def openapi() -> dict[str, Any]:
                     },
                     "responses": {
                         "200": _answer("The emotion", "Classification"),
-                        **_problems(CLASSIFY_STATUSES),
+                        **classify_problems,
                     },
                 }
             },
@@ -232,7 +234,7 @@ def openapi() -> dict[str, Any]:
                                 }
                             },
                         },
-                        **_problems(CLASSIFY_STATUSES),
+                        **classify_problems,
                     },
                 }
             },
@@ -242,11 +244,18 @@ def openapi() -> dict[str, Any]:
                     "tags": ["Model"],
                     "summary": "The facts of the model that is served",
                     "parameters": [_REQUEST_ID_PARAMETER],
-                    "responses": {"200": _answer("The facts", "ModelFacts"), **_problems((503,))},
+                    "responses": {
+                        "200": _answer("The facts", "ModelFacts"),
+                        **_problems((*refused, 503)),
+                    },
                 }
             },
         },
-        "components": {"schemas": definitions["$defs"]},
+        "components": {
+            "schemas": definitions["$defs"],
+            **({"securitySchemes": _SECURITY_SCHEMES} if tokens else {}),
+        },
+        **({"security": [{name: [] for name in _SECURITY_SCHEMES}]} if tokens else {}),
     }
 
 
@@ -256,7 +265,18 @@ _REQUEST_ID_PARAMETER = {
     "description": "An id to find the request by; up to 128 letters, digits, '.', '_', ':', '-'.",
     "schema": {"type": "string"},
 }
-CLASSIFY_STATUSES = tuple(sorted({s for s in STATUS.values() if s not in {404, 405}}))
+_SECURITY_SCHEMES = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token that the server's operator gave out.",
+    }
+}
+UNAUTHORIZED = STATUS[Unauthorized.slug]
+"""Answered by servers with tokens only."""
+CLASSIFY_STATUSES = tuple(
+    sorted({status for status in STATUS.values() if status not in {UNAUTHORIZED, 404, 405}})
+)
 
 
 def _answer(description: str, model: str) -> dict[str, Any]:
@@ -270,10 +290,15 @@ def _answer(description: str, model: str) -> dict[str, Any]:
 
 def _problems(statuses: tuple[int, ...]) -> dict[str, Any]:
     wait = {"retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
+    own = {
+        UNAUTHORIZED: {"www-authenticate": {"description": "RFC 6750.", "schema": _TEXT}},
+        429: wait,
+        503: wait,
+    }
     return {
         str(status): {
             "description": "; ".join(sorted({s for s, code in STATUS.items() if code == status})),
-            "headers": {**_HEADERS, **(wait if status in {429, 503} else {})},
+            "headers": {**_HEADERS, **own.get(status, {})},
             "content": {
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
             },

@@ -15,11 +15,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from service import answers, bodies, contract
+from service.access import Tokens
 from service.batching import NOT_READY_RETRY_S
 from service.domain import BadRequest, NotReady
 from service.envelope import Envelope, Exchange
+from service.guard import Guard
 from service.serving import Served, Serving
 
+V1 = "/v1"
 WEB = Path(__file__).parent / "web"
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -37,10 +40,15 @@ _Ranking = RootModel[list[contract.ScoredLabel]]
 
 
 class Desk:
-    """What the routes share: the serving side, once it is loaded, and the bytes they hold."""
+    """What the routes share: who is let in, the serving side once loaded, and the bytes held."""
 
-    def __init__(self) -> None:
-        """Start without a model: requests get 503 until `serving` is set."""
+    def __init__(self, tokens: Tokens | None = None) -> None:
+        """Start without a model: requests get 503 until `serving` is set.
+
+        Args:
+            tokens: one of which a request under /v1/ needs; where they are None it needs none.
+        """
+        self.tokens = tokens
         self.serving: Serving | None = None
         self.render_metrics: Callable[[], bytes] = bytes
         self.buffers = bodies.Buffers()
@@ -60,10 +68,14 @@ def create_app(desk: Desk, *, reference_assets: Path | None = None) -> ASGIApp:
         reference_assets: folder with Swagger UI's files, for /docs.
     """
     routes = _Routes(desk)
-    table: list[Route | Mount] = [
-        Route("/v1/classify", routes.classify, methods=["POST"]),
-        Route("/v1/audio-classification", routes.audio_classification, methods=["POST"]),
-        Route("/v1/model", routes.model, methods=["GET"]),
+    # What classifies or tells about the model needs a token, and so does what is not there.
+    guarded = [
+        Route("/classify", routes.classify, methods=["POST"]),
+        Route("/audio-classification", routes.audio_classification, methods=["POST"]),
+        Route("/model", routes.model, methods=["GET"]),
+    ]
+    table = [
+        Mount(V1, Guard(_router(guarded), desk)),
         Route("/openapi.json", routes.openapi, methods=["GET"]),
         Route("/docs", _page("docs.html"), methods=["GET"]),
         Route("/", _page("index.html"), methods=["GET"]),
@@ -71,12 +83,13 @@ def create_app(desk: Desk, *, reference_assets: Path | None = None) -> ASGIApp:
     ]
     if reference_assets is not None:
         table.append(Mount("/reference", StaticFiles(directory=reference_assets)))
-    paths = {route.path for route in table if isinstance(route, Route)}
+    paths = {V1 + route.path for route in guarded}
+    paths |= {route.path for route in table if isinstance(route, Route)}
     return Envelope(_router(table), desk, paths)
 
 
 def create_internal_app(desk: Desk) -> ASGIApp:
-    """Make the ASGI app of the internal port: what no gateway may reach."""
+    """Make the ASGI app of the internal port: what no gateway may reach, and needs no token."""
     routes = _Routes(desk)
     table = [Route("/metrics", routes.metrics, methods=["GET"])]
     return Envelope(_router(table), desk, {route.path for route in table})
@@ -95,7 +108,7 @@ class _Routes:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._openapi = contract.openapi()
+        self._openapi = contract.openapi(tokens=desk.tokens is not None)
 
     async def classify(self, request: Request) -> Response:
         """POST /v1/classify."""

@@ -30,6 +30,11 @@ class Metrics(BatchObserver):
         GCCollector(registry=registry)
         self.model = Info("timbre_model", "The bundle that is served", registry=registry)
         self.ready = Gauge("timbre_ready", "1 while clips are taken", registry=registry)
+        self.tokens_stale = Gauge(
+            "timbre_tokens_stale",
+            "1 while the token file cannot be used and the tokens it had before hold",
+            registry=registry,
+        )
         self.requests = Counter(
             "timbre_requests", "Requests answered", ["route", "status"], registry=registry
         )

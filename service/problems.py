@@ -15,6 +15,7 @@ URN = "urn:timbre:problem:"
 STATUS: dict[str, int] = {
     "bad-request": 400,
     "not-audio": 400,
+    "unauthorized": 401,
     "not-found": 404,
     "method-not-allowed": 405,
     "slow-body": 408,
@@ -34,6 +35,8 @@ STATUS: dict[str, int] = {
 """HTTP status by slug; docs/errors.md is tested against it."""
 
 SERVER_FAULT = 500
+CHALLENGE = 'Bearer realm="timbre"'
+"""What a client without a token is told to use, by RFC 6750."""
 
 
 class NotFound(TimbreError):
@@ -48,6 +51,17 @@ class MethodNotAllowed(TimbreError):
 
     slug = "method-not-allowed"
     title = "The path does not take this method"
+
+
+class Unauthorized(TimbreError):
+    """The request has no token, or none that is accepted; `challenge` is for WWW-Authenticate."""
+
+    slug = "unauthorized"
+    title = "A token is needed"
+
+    def __init__(self, detail: str, *, challenge: str = CHALLENGE) -> None:
+        super().__init__(detail)
+        self.challenge = challenge
 
 
 class Problem(BaseModel):
@@ -89,6 +103,8 @@ def response(error: TimbreError, request_id: str) -> Response:
     headers = {}
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = error.challenge
     return Response(
         problem.model_dump_json(), status, headers, media_type="application/problem+json"
     )

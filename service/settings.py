@@ -68,6 +68,9 @@ class Settings(BaseModel):
     load balancers can move on; set it where something balances between servers."""
     stuck_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """Seconds after which one engine call counts as stuck and liveness fails."""
+    token_file: Path | None = None
+    """File of the tokens one of which a request under /v1/ needs, one a line; it is read again
+    when it changes. Without it whoever reaches the server may use it."""
     internal_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of /metrics and what else no gateway may reach; 0 for none."""
     internal_host: IPvAnyAddress = IPv4Address("127.0.0.1")

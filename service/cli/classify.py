@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -123,6 +124,8 @@ def classify(  # noqa: PLR0917 - click calls it with names
       timbre classify interview.mp3 --timeline
       timbre classify calls/ --url http://localhost:3000 --parquet calls.parquet
 
+    To a server that asks for a token, the one in the variable TIMBRE_TOKEN is sent.
+
     In a pipe it prints a line a file: path, emotion, confidence, decision, seconds, seconds of
     speech, between tabs. A file that cannot be classified is reported on standard error, and the
     rest is done.
@@ -215,9 +218,10 @@ def _heard(classifier: Classifier, path: Path) -> Answer:
 
 def _remote(url: str, stack: ExitStack) -> tuple[Sequence[str], Callable[[Path], Answer]]:
     """Ask the server what it serves; the labels, and what answers a recording."""
-    from service.client import Client  # noqa: PLC0415 - not offline
+    from service.client import VARIABLE, Client  # noqa: PLC0415 - not offline
 
-    client = stack.enter_context(Client(url))
+    token = os.environ.get(VARIABLE, "").strip() or None
+    client = stack.enter_context(Client(url, token=token))
     model = client.model()
     return model.labels, lambda path: client.classify_recording(path, model.review_threshold)
 

@@ -16,12 +16,14 @@ import click
 
 import service
 from service import settings as configuration
+from service.access import Tokens
 from service.bundle import open_bundle
 from service.internal import listen
 
 _BUNDLE = configuration.variable("bundle")
 _INTERNAL_HOST = configuration.variable("internal_host")
 _INTERNAL_PORT = configuration.variable("internal_port")
+_TOKEN_FILE = configuration.variable("token_file")
 
 
 def _address(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -80,6 +82,9 @@ def serve(host: str, port: int, bundle: Path | None) -> None:
     # Absolute, because the server runs elsewhere: it looks for `service` in its own folder first,
     # which must be this package and not whatever is called so where the user happens to be.
     environment[_BUNDLE] = str(folder)
+    if settings.token_file is not None:
+        environment[_TOKEN_FILE] = str(settings.token_file.absolute())
+        Tokens(settings.token_file).load()
     environment["BENTOML_DO_NOT_TRACK"] = "True"
     home = Path(service.__file__).parent.parent
     click.echo(_welcome(host, port), err=True)

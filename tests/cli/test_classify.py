@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -265,6 +266,46 @@ def test_a_long_recording_is_one_clip(
     assert said["audio"]["duration_s"] == 61.0
 
 
+class TestTokens:
+    """A server that asks for a token gets the one in TIMBRE_TOKEN."""
+
+    @pytest.fixture
+    def url(self) -> Iterator[str]:
+        """A server that lets in who has the token."""
+        with ThreadingHTTPServer(("127.0.0.1", 0), _Guarded) as server:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+
+    def test_it_is_sent(
+        self, classify: Classify, calls: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also when it was read from a file with the end of its line."""
+        for held in ("the-token", " the-token\n"):
+            monkeypatch.setenv("TIMBRE_TOKEN", held)
+            result = classify(calls / "a.wav", "--url", url)
+            assert (result.exit_code, result.stderr) == (0, "")
+
+    def test_who_is_not_let_in_is_told_in_one_line(
+        self, classify: Classify, calls: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Before any file is sent, and without the token."""
+        for held, said in (
+            ("", "lets nobody in without one; put it into the variable TIMBRE_TOKEN."),
+            ("another", "does not accept the one in TIMBRE_TOKEN."),
+        ):
+            monkeypatch.setenv("TIMBRE_TOKEN", held)
+            result = classify(calls, "--url", url)
+            assert result.exit_code == 1
+            assert result.stderr == f"Error: A token is needed: {url} {said}\n"
+
+    def test_it_is_no_argument(self, classify: Classify, calls: Path, url: str) -> None:
+        """Arguments can be read by everybody on the machine, and stay in a shell's history."""
+        assert classify(calls, "--url", url, "--token", "the-token").exit_code == 2
+        assert "TIMBRE_TOKEN" in classify("--help").stdout
+
+
 class _Halting(BaseHTTPRequestHandler):
     """Answers the first clip, and keeps the others waiting until the test is over."""
 
@@ -293,6 +334,27 @@ class _Halting(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
+
+
+class _Guarded(_Halting):
+    """Answers who has the token, all clips at once."""
+
+    def do_GET(self) -> None:
+        """Tell the model's facts."""
+        if self._let_in():
+            self._say(FACTS.model_dump_json())
+
+    def do_POST(self) -> None:
+        """Take a clip."""
+        self.rfile.read(int(self.headers["content-length"]))
+        if self._let_in():
+            self._say(classification().model_dump_json())
+
+    def _let_in(self) -> bool:
+        if self.headers["authorization"] == "Bearer the-token":
+            return True
+        self.send_error(401)
+        return False
 
 
 def test_interrupt_ends_at_once_with_what_is_done(tmp_path: Path) -> None:

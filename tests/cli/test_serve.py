@@ -22,6 +22,7 @@ from service.bundle import Bundle
 from service.cli import main
 from service.cli import serve as serve_module
 from tests.support.audio import encoded, speech_like
+from tests.support.tokens import FIRST, Secret
 
 ROOT = Path(__file__).parents[2]
 START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import service.cli as cli; cli.main()"
@@ -163,6 +164,7 @@ class TestBecoming:
             "--working-dir": str(ROOT),
         }
         assert environment["TIMBRE_INTERNAL_HOST"] == "127.0.0.1"
+        assert "TIMBRE_TOKEN_FILE" not in environment
         assert environment["TIMBRE_BUNDLE"] == str(tiny_model.folder)
         assert environment["BENTOML_DO_NOT_TRACK"] == "True"
 
@@ -177,6 +179,23 @@ class TestBecoming:
             environment = became["environment"]
             assert isinstance(environment, Mapping)
             assert environment["TIMBRE_INTERNAL_HOST"] == host
+
+    def test_a_token_file_is_found_from_where_the_user_is(
+        self,
+        tiny_model: Bundle,
+        became: dict[str, object],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        """By its own path: what a link leads to may change."""
+        monkeypatch.setenv("TIMBRE_BUNDLE", str(tiny_model.folder))
+        monkeypatch.setenv("TIMBRE_TOKEN_FILE", "tokens")
+        monkeypatch.chdir(tmp_path)
+        assert Secret(tmp_path, FIRST).file.is_symlink()
+        assert timbre("serve", "--port", free_port()).exit_code == 0
+        environment = became["environment"]
+        assert isinstance(environment, Mapping)
+        assert environment["TIMBRE_TOKEN_FILE"] == str(tmp_path / "tokens")
 
     def test_the_three_useful_addresses_are_told(
         self, tiny_model: Bundle, became: dict[str, object], monkeypatch: pytest.MonkeyPatch
@@ -240,6 +259,16 @@ class TestChecks:
         assert result.stderr == (
             f"Error: TIMBRE_INTERNAL_PORT={port} is the public port; take another.\n"
         )
+
+    def test_a_token_file_that_is_missing(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """It says what to write into one."""
+        monkeypatch.setenv("TIMBRE_TOKEN_FILE", str(tmp_path / "tokens"))
+        result = timbre("serve", "--port", free_port())
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"Error: The token file {tmp_path / 'tokens'} cannot be")
+        assert result.stderr.count("\n") == 1
 
     @pytest.mark.parametrize("wrong", [("--host", "nowhere"), ("--port", "0"), ("--port", "65536")])
     def test_a_wrong_address(self, wrong: tuple[str, str]) -> None:

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from service.bundle import Bundle
 from service.classifier import Classifier, open_classifier
-from tests.support.asking import Standing, check_it
+from tests.support.asking import DOCUMENT, GUARDED, Standing, checking
 from tests.support.models import tiny_model_bundle
 from tests.support.stand import Stand, standing
 
@@ -40,7 +40,8 @@ def make(classifier: Classifier) -> Standing:
     @asynccontextmanager
     async def checked(**options: Any) -> AsyncIterator[Stand]:  # noqa: ANN401
         async with standing(classifier, **options) as stand:
-            stand.client.event_hooks = {"response": [check_it]}
+            document = DOCUMENT if stand.desk.tokens is None else GUARDED
+            stand.client.event_hooks = {"response": [checking(document)]}
             yield stand
 
     return checked

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from tests.support.asking import (
 )
 from tests.support.audio import encoded, speech_like
 from tests.support.stand import Stand
+from tests.support.tokens import FIRST, token_file
 
 pytestmark = pytest.mark.asyncio
 
@@ -43,6 +46,13 @@ async def bad_multipart(make: Standing) -> Answer:
 async def random_bytes(make: Standing) -> Answer:
     async with make() as stand:
         return await stand.client.post(CLASSIFY, content=b"no audio at all")
+
+
+async def no_token(make: Standing) -> Answer:
+    """Without one the body isn't even read."""
+    with TemporaryDirectory() as folder:
+        async with make(token_file=token_file(Path(folder), FIRST)) as stand:
+            return await stand.client.post(CLASSIFY, content=untouchable(), headers=RAW)
 
 
 async def no_such_path(make: Standing) -> Answer:
@@ -212,6 +222,7 @@ POISON = encoded(speech_like(2.0, seed=7))
 WAYS: list[tuple[str, Callable[[Standing], Awaitable[Answer]]]] = [
     ("bad-request", bad_multipart),
     ("not-audio", random_bytes),
+    ("unauthorized", no_token),
     ("not-found", no_such_path),
     ("method-not-allowed", wrong_method),
     ("slow-body", slow_body),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -23,16 +23,18 @@ HUB = "/v1/audio-classification"
 SPEECH = encoded(speech_like(2.0))
 WINDOWS = 3
 """Of SPEECH: 2 s in windows of 1 s every 0.5 s."""
-DOCUMENT: Any = json.loads(json.dumps(contract.openapi()))
+DOCUMENT: Any = json.loads(json.dumps(contract.openapi(tokens=False)))
+GUARDED: Any = json.loads(json.dumps(contract.openapi(tokens=True)))
+"""The document of a server with tokens, and DOCUMENT that of one without."""
 RAW = {"content-type": "application/octet-stream"}
 
 Answer = httpx.Response
 
 
-def check(answer: Answer) -> None:
+def check(answer: Answer, document: Any) -> None:  # noqa: ANN401
     """Hold an answer of a documented operation against the document."""
     assert answer.headers["x-request-id"]
-    path = DOCUMENT["paths"].get(answer.request.url.path, {})
+    path = document["paths"].get(answer.request.url.path, {})
     operation = path.get(answer.request.method.lower())
     if operation is None:
         return
@@ -40,19 +42,24 @@ def check(answer: Answer) -> None:
     documented = operation["responses"][str(answer.status_code)]
     (media_type,) = documented["content"]
     assert answer.headers["content-type"] == media_type
-    own = {name for name in answer.headers if name.startswith("x-") or name == "retry-after"}
+    special = {"retry-after", "www-authenticate"}
+    own = {name for name in answer.headers if name.startswith("x-") or name in special}
     assert own <= set(documented["headers"])
-    assert ("retry-after" in own) == ("retry-after" in documented["headers"])
+    assert own & special == set(documented["headers"]) & special
     if "retry-after" in own:
         assert re.fullmatch("[1-9][0-9]*", answer.headers["retry-after"])
-    schema = {**documented["content"][media_type]["schema"], "components": DOCUMENT["components"]}
+    schema = {**documented["content"][media_type]["schema"], "components": document["components"]}
     jsonschema.Draft202012Validator(schema).validate(answer.json())
 
 
-async def check_it(answer: Answer) -> None:
-    """Read an answer, then check it."""
-    await answer.aread()
-    check(answer)
+def checking(document: Any) -> Callable[[Answer], Awaitable[None]]:  # noqa: ANN401
+    """Give what reads an answer, then holds it against this document."""
+
+    async def check_it(answer: Answer) -> None:
+        await answer.aread()
+        check(answer, document)
+
+    return check_it
 
 
 Standing = Callable[..., AbstractAsyncContextManager[Stand]]
@@ -63,7 +70,7 @@ def checked_client(app: ASGIApp) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app),
         base_url="http://timbre",
-        event_hooks={"response": [check_it]},
+        event_hooks={"response": [checking(DOCUMENT)]},
     )
 
 

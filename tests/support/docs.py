@@ -52,13 +52,15 @@ ERRORS = """\
 Every error is an RFC 9457 problem (`application/problem+json`) with `type`, `title`, `status`,
 `detail` and `request_id`. The type is stable, so programs may branch on it; `detail` says what is
 wrong with this one request and what to do. Answers of the types with Retry-After say in that header
-how many seconds to wait. No file, however damaged or hostile, makes a 5xx.
+how many seconds to wait. A 401 has `WWW-Authenticate`, as RFC 6750 describes it; only servers with
+[tokens](access.md) answer so. No file, however damaged or hostile, makes a 5xx.
 
 """
 
 
 KINDS: dict[Any, str] = {
     Path: "a folder",
+    Path | None: "a file",
     IPvAnyAddress: "an IP address",
 }
 """Types of settings whose values are not listed, in words."""
@@ -110,6 +112,8 @@ def _default(field: FieldInfo) -> str:
     default = field.default
     if default == DEFAULT_BUNDLE:
         return "the embedded model"
+    if default is None:
+        return "none"
     return f"`{default.value if isinstance(default, StrEnum) else default}`"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from prometheus_client import generate_latest
 from starlette.types import ASGIApp
 
+from service.access import Tokens
 from service.batching import Batched, DropReason
 from service.classifier import Classifier, Heard
 from service.domain import Logits, Samples
@@ -135,7 +136,11 @@ class Stand:
         self.metrics = WatchedMetrics()
         chosen = Settings(**settings)
         self.serving = WatchedServing(self.classifier, chosen, self.metrics)
-        self.desk = Desk()
+        tokens = None
+        if chosen.token_file is not None:
+            tokens = Tokens(chosen.token_file, clock=self.serving.clock)
+            tokens.load()
+        self.desk = Desk(tokens)
         self.desk.serving = self.serving
         self.desk.render_metrics = lambda: generate_latest(self.metrics.registry)
         self.app = create_app(self.desk)

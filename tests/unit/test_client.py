@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service import audio, client
+from service.access import TokenError
 from service.client import Client, Refused, Unreachable
 from service.domain import Decision
 from service.problems import Problem
@@ -47,10 +48,11 @@ class Script:
         self.waits: list[float] = []
         self._steps: Iterator[Step] = iter(steps)
 
-    def client(self) -> Client:
+    def client(self, token: str | None = None) -> Client:
         """Make a client that talks to it, and doesn't really wait."""
         return Client(
             "http://server:3000",
+            token=token,
             transport=httpx.MockTransport(self._answer),
             sleep=self.waits.append,
         )
@@ -161,6 +163,46 @@ def test_a_gateway_s_page_is_told_by_its_status() -> None:
         pytest.raises(Refused, match=r"The server refused: HTTP status 502 Bad Gateway\."),
     ):
         server.classify(b"clip")
+
+
+def test_a_token_goes_out_with_every_request() -> None:
+    """Also with those sent again; without one there is no such header."""
+    facts = httpx.Response(200, text=FACTS.model_dump_json())
+    script = Script(facts, refusal(503, "not-ready"), ok())
+    with script.client("a+token/of=") as server:
+        server.model()
+        server.classify(b"clip")
+    sent = [request.headers["authorization"] for request in script.requests]
+    assert sent == ["Bearer a+token/of="] * 3
+    script = Script(facts)
+    with script.client() as server:
+        server.model()
+    assert "authorization" not in script.requests[0].headers
+
+
+@pytest.mark.parametrize("token", ["", "a b", "é", "a\nb", '"a"', "a=b"])
+def test_a_token_that_no_header_can_carry_is_told(token: str) -> None:
+    """Before anything is sent, and without telling it to who looks on."""
+    with pytest.raises(TokenError, match=r"^TIMBRE_TOKEN has characters that no token has\.$"):
+        Script().client(token)
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (None, "lets nobody in without one; put it into the variable TIMBRE_TOKEN."),
+        ("token", "does not accept the one in TIMBRE_TOKEN."),
+    ],
+)
+def test_who_is_not_let_in_is_told_what_to_do(token: str | None, said: str) -> None:
+    """Whether the server refuses or a gateway before it, and at once."""
+    for step in (refusal(401, "unauthorized"), httpx.Response(401, text="<html>")):
+        script = Script(step)
+        with script.client(token) as server, pytest.raises(Refused) as refused:
+            server.model()
+        assert str(refused.value) == f"A token is needed: http://server:3000 {said}"
+        assert refused.value.slug == "unauthorized"
+        assert script.waits == []
 
 
 @pytest.mark.parametrize("error", [httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError])

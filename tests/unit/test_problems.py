@@ -29,11 +29,12 @@ from service.domain import (
     UnsupportedFormat,
     UnusableClip,
 )
-from service.problems import MethodNotAllowed, NotFound, refusal, response
+from service.problems import MethodNotAllowed, NotFound, Unauthorized, refusal, response
 
 STATUSES: dict[type[TimbreError], int] = {
     BadRequest: 400,
     NotAudio: 400,
+    Unauthorized: 401,
     NotFound: 404,
     MethodNotAllowed: 405,
     SlowBody: 408,
@@ -89,6 +90,7 @@ def test_an_answer_has_the_shape_of_rfc_9457(kind: type[TimbreError]) -> None:
         "request_id": "some-id",
     }
     assert ("retry-after" in answer.headers) == issubclass(kind, Unavailable)
+    assert ("www-authenticate" in answer.headers) == issubclass(kind, Unauthorized)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def test_without_variables_everything_has_its_default() -> None:
         ("body_timeout_s", "1", 1.0),
         ("drain_s", "15", 15.0),
         ("stuck_s", "0.5", 0.5),
+        ("token_file", "/tokens/tokens", Path("/tokens/tokens")),
         ("internal_port", "3001", 3001),
         ("internal_host", "::", IPv6Address("::")),
         ("log_level", "debug", "debug"),

@@ -75,7 +75,9 @@ uvicorn.Config = _PatientConfig  # type: ignore[misc]
     # answered or not: so not a second more than needed.
     traffic={"timeout": max(settings.deadline_s, settings.body_timeout_s) + LAST_RESORT_S},
 )
-@bentoml.asgi_app(create_app(desk, reference_assets=SWAGGER_UI), path="/")
+@bentoml.asgi_app(
+    create_app(desk, cors_origins=settings.cors_origins, reference_assets=SWAGGER_UI), path="/"
+)
 class Timbre:
     """Loads the bundle, then fills the desk of the HTTP app that is mounted at the root."""
 

@@ -59,7 +59,7 @@ class _Desk(Protocol):
 
 
 class Envelope:
-    """The outermost layer of an app."""
+    """The outermost layer of an app, but for what browsers ask first (cors.py)."""
 
     def __init__(self, app: ASGIApp, desk: _Desk, paths: Collection[str]) -> None:
         """Wrap `app`; `paths` are the routes that metrics name, all others being "other"."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from service import answers, bodies, contract
 from service.access import Tokens
 from service.batching import NOT_READY_RETRY_S
+from service.cors import Cors
 from service.domain import BadRequest, NotReady
 from service.envelope import Envelope, Exchange
 from service.guard import Guard
@@ -60,11 +61,14 @@ class Desk:
         return self.serving
 
 
-def create_app(desk: Desk, *, reference_assets: Path | None = None) -> ASGIApp:
+def create_app(
+    desk: Desk, *, cors_origins: Collection[str] = (), reference_assets: Path | None = None
+) -> ASGIApp:
     """Make the ASGI app that clients reach.
 
     Args:
         desk: filled by whoever loads the model.
+        cors_origins: whose pages may call it from a browser, as `Cors` takes them; none's if empty.
         reference_assets: folder with Swagger UI's files, for /docs.
     """
     routes = _Routes(desk)
@@ -85,7 +89,8 @@ def create_app(desk: Desk, *, reference_assets: Path | None = None) -> ASGIApp:
         table.append(Mount("/reference", StaticFiles(directory=reference_assets)))
     paths = {V1 + route.path for route in guarded}
     paths |= {route.path for route in table if isinstance(route, Route)}
-    return Envelope(_router(table), desk, paths)
+    app = Envelope(_router(table), desk, paths)
+    return Cors(app, cors_origins) if cors_origins else app
 
 
 def create_internal_app(desk: Desk) -> ASGIApp:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     IPvAnyAddress,
@@ -27,6 +28,8 @@ from service.runtime import cpus
 
 PREFIX = "TIMBRE_"
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_DEFAULT_PORT = re.compile(r"http://[^/]*:80|https://[^/]*:443")
 _INJECTED_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 
 
@@ -35,6 +38,20 @@ class SettingsError(TimbreError):
 
     slug = "settings"
     title = "A setting is wrong"
+
+
+def _origins(text: object) -> object:
+    """Split a list of origins; one that is written as no browser sends it would never match."""
+    if not isinstance(text, str):
+        return text
+    origins = tuple(origin.strip() for origin in text.split(","))
+    for origin in origins if origins != ("*",) else ():
+        if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r} is no origin as browsers send it, such as https://app.example or "
+                "http://localhost:8000 (lower case, no path, not the scheme's own port), or * alone"
+            )
+    return origins
 
 
 class Settings(BaseModel):
@@ -71,6 +88,8 @@ class Settings(BaseModel):
     token_file: Path | None = None
     """File of the tokens one of which a request under /v1/ needs, one a line; it is read again
     when it changes. Without it whoever reaches the server may use it."""
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = ()
+    """Origins, between commas, whose pages may call the server from a browser; `*` for any."""
     internal_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of /metrics and what else no gateway may reach; 0 for none."""
     internal_host: IPvAnyAddress = IPv4Address("127.0.0.1")
@@ -107,4 +126,5 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
     except ValidationError as error:
         problem = error.errors()[0]
         name = variable(str(problem["loc"][0]))
-        raise SettingsError(f"{name}={problem['input']!r}: {problem['msg']}.") from error
+        why = problem["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}={problem['input']!r}: {why}.") from error

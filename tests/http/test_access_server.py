@@ -24,6 +24,7 @@ from tests.support.tokens import FIRST, SECOND, UNKNOWN, Secret, bearer
 
 SPEECH = encoded(speech_like(2.0))
 CLASSIFY, HUB, MODEL = "/v1/classify", "/v1/audio-classification", "/v1/model"
+APP = "https://app.example"
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,10 @@ def secret(tmp_path_factory: pytest.TempPathFactory) -> Secret:
 def server(
     tiny: Bundle, secret: Secret, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A server that asks for a token."""
+    """A server that asks for a token and lets one origin's pages call it."""
     log = tmp_path_factory.mktemp("server") / "log"
-    with serving(tiny, log, TIMBRE_TOKEN_FILE=secret.file) as server:
+    variables = {"TIMBRE_TOKEN_FILE": secret.file, "TIMBRE_CORS_ORIGINS": APP}
+    with serving(tiny, log, **variables) as server:
         yield server
     text = log.read_text(encoding="utf-8")
     assert not [token for token in (FIRST, SECOND, UNKNOWN) if token in text]
@@ -90,6 +92,23 @@ def test_timbre_s_own_client_sends_its_token(server: Server) -> None:
         assert client.classify(SPEECH).result.label in LABELS
     with Client(server.url, token=UNKNOWN) as client, pytest.raises(Refused, match="not accept"):
         client.model()
+
+
+def test_a_page_of_a_listed_origin_may_call(server: Server) -> None:
+    """Its preflight needs no token, and it can read what refuses it."""
+    asked = httpx.options(
+        server.url + CLASSIFY,
+        headers={
+            "origin": APP,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization",
+        },
+    )
+    assert asked.status_code == 204
+    assert asked.headers["access-control-allow-origin"] == APP
+    refused = httpx.post(server.url + CLASSIFY, content=SPEECH, headers={"origin": APP})
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == APP
 
 
 def test_tokens_are_rotated_under_load_without_a_failed_request(

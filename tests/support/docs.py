@@ -61,6 +61,7 @@ how many seconds to wait. A 401 has `WWW-Authenticate`, as RFC 6750 describes it
 KINDS: dict[Any, str] = {
     Path: "a folder",
     Path | None: "a file",
+    tuple[str, ...]: "origins between commas, or `*`",
     IPvAnyAddress: "an IP address",
 }
 """Types of settings whose values are not listed, in words."""
@@ -112,7 +113,7 @@ def _default(field: FieldInfo) -> str:
     default = field.default
     if default == DEFAULT_BUNDLE:
         return "the embedded model"
-    if default is None:
+    if default in {None, ()}:
         return "none"
     return f"`{default.value if isinstance(default, StrEnum) else default}`"
 

@@ -143,7 +143,7 @@ class Stand:
         self.desk = Desk(tokens)
         self.desk.serving = self.serving
         self.desk.render_metrics = lambda: generate_latest(self.metrics.registry)
-        self.app = create_app(self.desk)
+        self.app = create_app(self.desk, cors_origins=chosen.cors_origins)
         self.client = _client(self.app)
         self.internal = _client(create_internal_app(self.desk))
 

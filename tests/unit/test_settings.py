@@ -42,6 +42,7 @@ def test_without_variables_everything_has_its_default() -> None:
         ("drain_s", "15", 15.0),
         ("stuck_s", "0.5", 0.5),
         ("token_file", "/tokens/tokens", Path("/tokens/tokens")),
+        ("cors_origins", "https://a.example,http://b:8", ("https://a.example", "http://b:8")),
         ("internal_port", "3001", 3001),
         ("internal_host", "::", IPv6Address("::")),
         ("log_level", "debug", "debug"),
@@ -113,6 +114,48 @@ def test_a_wrong_value_is_named_with_its_variable(name: str, text: str) -> None:
         load({name: text})
     assert str(refusal.value).startswith(f"{name}={text!r}: ")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("*", ("*",)),
+        ("https://app.example", ("https://app.example",)),
+        (" https://a.example , http://b:8000 ", ("https://a.example", "http://b:8000")),
+        ("http://[::1]:8000", ("http://[::1]:8000",)),
+        ("https://xn--bcher-kva.example:8443", ("https://xn--bcher-kva.example:8443",)),
+        ("http://a:443,https://a:80", ("http://a:443", "https://a:80")),
+        ("capacitor://localhost", ("capacitor://localhost",)),
+    ],
+)
+def test_origins_are_taken_as_browsers_send_them(text: str, origins: tuple[str, ...]) -> None:
+    """One or more, between commas, or all."""
+    assert load({"TIMBRE_CORS_ORIGINS": text}).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("app.example", "https://app.example/", "https://app.example/page", "https://App.example"),
+        *("https://a:443", "http://a:80", "https://*.example", "https://user@a", "https://a?b"),
+        *("null", "https://", "https:a", "https://a\nb", "https://a b", "https://bü.example"),
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(wrong: str) -> None:
+    """Alone or beside others: it would never match, and nobody would know why."""
+    for text in (wrong, f"https://app.example,{wrong}"):
+        with pytest.raises(SettingsError) as refusal:
+            load({"TIMBRE_CORS_ORIGINS": text})
+        said = str(refusal.value)
+        assert said.startswith(f"TIMBRE_CORS_ORIGINS={text!r}: {wrong!r} is no origin ")
+        assert "\n" not in said
+
+
+@pytest.mark.parametrize("text", ["*,https://a", "https://a,*", "https://a,", ",", "*,*"])
+def test_all_origins_stand_alone_and_none_is_empty(text: str) -> None:
+    """Beside others, all would be meant by mistake."""
+    with pytest.raises(SettingsError, match="TIMBRE_CORS_ORIGINS"):
+        load({"TIMBRE_CORS_ORIGINS": text})
 
 
 def test_what_kubernetes_injects_is_no_port() -> None:

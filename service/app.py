@@ -29,6 +29,7 @@ from service import settings as configuration
 from service.access import Tokens
 from service.bundle import open_bundle
 from service.classifier import open_classifier
+from service.decoding.pool import DecoderPool
 from service.envelope import JsonFormatter
 from service.http import Desk, create_app, create_internal_app
 from service.internal import InternalServer, listen
@@ -116,7 +117,7 @@ class Timbre:
         return self.serving.ready
 
     async def __is_alive__(self) -> bool:
-        """Liveness: the engine is not stuck. Stays true while draining."""
+        """Liveness: the engine is not stuck, decoders can be started. True while draining."""
         return self.serving.alive
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
@@ -147,6 +148,9 @@ def _internal_server() -> InternalServer | None:
 
 def _load() -> Serving:
     """Open the bundle, warm the runner up, and tell the metrics what is served."""
+    metrics = Metrics()
+    # They start while the model loads.
+    decoders = DecoderPool(settings.decoder_processes, lost=metrics.decoder_lost)
     bundle = open_bundle(settings.bundle)
     manifest = bundle.manifest
     classifier = open_classifier(
@@ -157,7 +161,6 @@ def _load() -> Serving:
     )
     runner = classifier.runner
     runner.warm_up(settings.max_batch)
-    metrics = Metrics()
     metrics.model.info(
         {
             "name": manifest.name,
@@ -170,8 +173,9 @@ def _load() -> Serving:
     )
     metrics.tokens_stale.set_function(lambda: float(desk.tokens is not None and desk.tokens.stale))
     desk.render_metrics = partial(generate_latest, metrics.registry)
+    decoders.wait_until_ready()
     logger.info("serving %s %s", manifest.name, manifest.version)
-    return Serving(classifier, settings, metrics)
+    return Serving(classifier, settings, metrics, decoders)
 
 
 def _end_supervisor() -> None:

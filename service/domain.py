@@ -203,6 +203,13 @@ class NotFinite(UnusableClip):
     title = "The clip has samples that are not numbers"
 
 
+class Undecodable(UnusableClip):
+    """Decoding it killed the decoder's process or went on for too long."""
+
+    slug = "undecodable"
+    title = "The clip cannot be decoded safely"
+
+
 class Unavailable(TimbreError):
     """Try again later; `retry_after_s` (seconds, > 0) says when."""
 

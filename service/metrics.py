@@ -68,8 +68,14 @@ class Metrics(BatchObserver):
         )
         self.decode_seconds = Histogram(
             "timbre_decode_seconds",
-            "Seconds to decode a clip, find its speech and cut its windows",
+            "Seconds to decode a clip, find its speech and cut its windows, waiting included",
             buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.decoder_restarts = Counter(
+            "timbre_decoder_restarts",
+            "Decoder processes that were replaced: died, overran or garbled",
+            ["reason"],
             registry=registry,
         )
         self.queue_seconds = Histogram(
@@ -112,6 +118,10 @@ class Metrics(BatchObserver):
         self.in_flight_windows = Gauge(
             "timbre_in_flight_windows", "Windows waiting or running", registry=registry
         )
+
+    def decoder_lost(self, reason: str) -> None:
+        """Count a decoder process that has to be replaced."""
+        self.decoder_restarts.labels(reason).inc()
 
     def dispatched(self, items: int, reason: DispatchReason) -> None:
         """Count a batch."""

@@ -26,6 +26,7 @@ STATUS: dict[str, int] = {
     "sample-rate": 422,
     "channels": 422,
     "not-finite": 422,
+    "undecodable": 422,
     "overloaded": 429,
     "internal": 500,
     "engine-failed": 500,

@@ -1,4 +1,4 @@
-"""One clip's way through a busy server: decoder threads → admission → batcher → result.
+"""One clip's way through a busy server: decoder → admission → batcher → result.
 
 Every stage is bounded and refuses at once rather than park work it may not finish in time.
 """
@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from service.admission import Admission
 from service.batching import NOT_READY_RETRY_S, Batched, Batcher
 from service.classifier import Classifier, Heard
 from service.domain import (
+    Clip,
     DeadlineExceeded,
     Logits,
     NotReady,
@@ -26,6 +27,20 @@ from service.domain import (
 )
 from service.metrics import Metrics
 from service.settings import Settings
+
+
+class Decoder(Protocol):
+    """Where clips are decoded; safe from any thread."""
+
+    @property
+    def alive(self) -> bool:
+        """False when it will not decode again."""
+
+    def decode(self, data: bytes) -> Clip:
+        """Decode a clip as `audio.decode` does, in bounded time; it blocks."""
+
+    def close(self) -> None:
+        """End what it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +62,11 @@ class Serving:
         classifier: Classifier,
         settings: Settings,
         metrics: Metrics,
+        decoder: Decoder,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a warmed-up classifier; nothing is started until the first clip."""
+        """Take a warmed-up classifier and a decoder, which `close` closes."""
         self.classifier = classifier
         self.settings = settings
         self.metrics = metrics
@@ -64,9 +80,10 @@ class Serving:
             observer=metrics,
             clock=clock,
         )
-        self._decoders = ThreadPoolExecutor(settings.engine_threads, thread_name_prefix="decode")
+        self._decoder = decoder
+        self._hearers = ThreadPoolExecutor(settings.decoder_processes, thread_name_prefix="hear")
         self._decoding = 0
-        self._hearing: dict[int, float] = {}
+        self._listening: dict[int, float] = {}
         self._inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -83,11 +100,13 @@ class Serving:
     def alive(self) -> bool:
         """False only when a call has been under way for so long that it must be stuck.
 
-        One of the engine, or of a decoder, which has the engine look for speech.
+        One of the engine, with a batch or to look for speech. A stuck decoder is replaced instead;
+        only when none can be started any more is the server not alive.
         """
         now = self.clock()
-        hearing_s = max((now - since for since in tuple(self._hearing.values())), default=0.0)
-        return max(hearing_s, self._batcher.longest_run_s) < self.settings.stuck_s
+        listening_s = max((now - since for since in tuple(self._listening.values())), default=0.0)
+        stuck = max(listening_s, self._batcher.longest_run_s) >= self.settings.stuck_s
+        return self._decoder.alive and not stuck
 
     def check(self) -> None:
         """Refuse before a body is read: closed, or no room for one more clip or window.
@@ -139,7 +158,8 @@ class Serving:
             async with asyncio.timeout(self.settings.deadline_s):
                 await self._empty.wait()
                 await self._batcher.close()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._hearers.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._decoder.close)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -164,7 +184,7 @@ class Serving:
         try:
             async with asyncio.timeout(max(0.0, deadline - self.clock())):
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._decoders, self._hear_now, data
+                    self._hearers, self._hear_now, data
                 )
         except TimeoutError:
             raise DeadlineExceeded("The clip was not decoded by the deadline.") from None
@@ -172,13 +192,18 @@ class Serving:
             self._decoding -= 1
 
     def _hear_now(self, data: bytes) -> Heard:
-        """Hear a clip in a decoder's thread, and let `alive` see since when."""
+        """Hear a clip in a thread, and let `alive` see since when the engine listens.
+
+        What has begun to decode is decoded, even if its client or its deadline has gone: that is
+        bounded, mostly to milliseconds, and to end a process for it would cost more.
+        """
+        clip = self._decoder.decode(data)
         thread = threading.get_ident()
-        self._hearing[thread] = self.clock()
+        self._listening[thread] = self.clock()
         try:
-            return self.classifier.hear(data)
+            return self.classifier.listen(clip)
         finally:
-            del self._hearing[thread]
+            del self._listening[thread]
 
     async def _run(self, heard: Heard, deadline: float) -> Batched[Logits]:
         windows = len(heard.batch)

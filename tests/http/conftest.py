@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from service.bundle import Bundle
 from service.classifier import Classifier, open_classifier
+from service.serving import Decoder
 from tests.support.asking import DOCUMENT, GUARDED, Standing, checking
 from tests.support.models import tiny_model_bundle
 from tests.support.stand import Stand, standing
@@ -38,8 +39,12 @@ def make(classifier: Classifier) -> Standing:
     """Build stands with settings of one's own; all their answers are checked."""
 
     @asynccontextmanager
-    async def checked(**options: Any) -> AsyncIterator[Stand]:  # noqa: ANN401
-        async with standing(classifier, **options) as stand:
+    async def checked(
+        *,
+        decoder: Decoder | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> AsyncIterator[Stand]:
+        async with standing(classifier, decoder, **options) as stand:
             document = DOCUMENT if stand.desk.tokens is None else GUARDED
             stand.client.event_hooks = {"response": [checking(document)]}
             yield stand

@@ -29,6 +29,7 @@ from tests.support.asking import (
     untouchable,
 )
 from tests.support.audio import encoded, speech_like
+from tests.support.misbehaving import misbehaving_pool
 from tests.support.stand import Stand
 from tests.support.tokens import FIRST, token_file
 
@@ -108,6 +109,12 @@ async def not_a_number(make: Standing) -> Answer:
     async with make() as stand:
         body = encoded(np.full(1600, np.nan, np.float32), subtype="FLOAT")
         return await stand.client.post(CLASSIFY, content=body)
+
+
+async def breaks_the_decoder(make: Standing) -> Answer:
+    with misbehaving_pool(1) as decoder:
+        async with make(decoder=decoder) as stand:
+            return await stand.client.post(CLASSIFY, content=b"segfault")
 
 
 async def full_at_the_gate(make: Standing) -> Answer:
@@ -233,6 +240,7 @@ WAYS: list[tuple[str, Callable[[Standing], Awaitable[Answer]]]] = [
     ("sample-rate", odd_rate),
     ("channels", many_channels),
     ("not-finite", not_a_number),
+    ("undecodable", breaks_the_decoder),
     ("overloaded", full_at_the_gate),
     ("overloaded", full_at_admission),
     ("overloaded", full_of_decoding),

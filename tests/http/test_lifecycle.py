@@ -85,7 +85,7 @@ class TestHealth:
     async def test_only_a_stuck_engine_is_not_alive(self, make: Standing, where: str) -> None:
         """A call counts as stuck at the limit, not before, and no more once it ends.
 
-        Decoding has the engine look for speech, so it can stick there too.
+        The engine also looks for speech, so a clip can stick there before it is in a batch.
         """
         async with make(stuck_s=60) as stand:
             assert stand.serving.alive

@@ -15,13 +15,14 @@ from prometheus_client import generate_latest
 from starlette.types import ASGIApp
 
 from service.access import Tokens
+from service.audio import decode
 from service.batching import Batched, DropReason
 from service.classifier import Classifier, Heard
-from service.domain import Logits, Samples
+from service.domain import Clip, Logits, Samples
 from service.http import Desk, create_app, create_internal_app
 from service.metrics import Metrics
 from service.runner import Runner, Wav2Vec2Runner
-from service.serving import Serving
+from service.serving import Decoder, Serving
 from service.settings import Settings
 
 PATIENCE_S = 30
@@ -75,17 +76,31 @@ class HeldRunner(Wav2Vec2Runner):
 
 
 class HeldClassifier(Classifier):
-    """The classifier whose decoding waits at a gate too."""
+    """The classifier whose hearing waits at a gate too: between decoding and listening."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.held = HeldRunner(classifier.runner)
         super().__init__(self.held, classifier._voice)
         self.decoding = Gate()
 
-    def hear(self, data: bytes, **limits: float) -> Heard:
-        """Decode once the gate is open."""
+    def listen(self, clip: Clip) -> Heard:
+        """Listen once the gate is open."""
         self.decoding.pass_through()
-        return super().hear(data, **limits)
+        return super().listen(clip)
+
+
+class HereDecoder:
+    """Decodes in the calling thread: no process has to be started for a test of something else."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.decode = decode
+        self.closed = False
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True
 
 
 class WatchedMetrics(Metrics):
@@ -104,9 +119,11 @@ class WatchedMetrics(Metrics):
 class WatchedServing(Serving):
     """Serving that tells when clips are in the batcher, and keeps their logits by id(heard)."""
 
-    def __init__(self, classifier: Classifier, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, classifier: Classifier, settings: Settings, metrics: Metrics, decoder: Decoder
+    ) -> None:
         self.skipped_s = 0.0
-        super().__init__(classifier, settings, metrics, clock=self._now)
+        super().__init__(classifier, settings, metrics, decoder, clock=self._now)
         self._submitted = asyncio.Semaphore(0)
         self.answers: dict[int, Sequence[Logits]] = {}
 
@@ -130,12 +147,19 @@ class WatchedServing(Serving):
 class Stand:
     """The app with all its parts in reach."""
 
-    def __init__(self, classifier: Classifier, **settings: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        classifier: Classifier,
+        decoder: Decoder | None = None,
+        /,
+        **settings: Any,  # noqa: ANN401
+    ) -> None:
+        self.decoder = decoder or HereDecoder()
         self.classifier = HeldClassifier(classifier)
         self.runner = self.classifier.held
         self.metrics = WatchedMetrics()
         chosen = Settings(**settings)
-        self.serving = WatchedServing(self.classifier, chosen, self.metrics)
+        self.serving = WatchedServing(self.classifier, chosen, self.metrics, self.decoder)
         tokens = None
         if chosen.token_file is not None:
             tokens = Tokens(chosen.token_file, clock=self.serving.clock)
@@ -164,9 +188,14 @@ def _client(app: ASGIApp) -> httpx.AsyncClient:
 
 
 @asynccontextmanager
-async def standing(classifier: Classifier, **settings: Any) -> AsyncIterator[Stand]:  # noqa: ANN401
+async def standing(
+    classifier: Classifier,
+    decoder: Decoder | None = None,
+    /,
+    **settings: Any,  # noqa: ANN401
+) -> AsyncIterator[Stand]:
     """Build a stand and take it down again, with nothing left inside."""
-    stand = Stand(classifier, **settings)
+    stand = Stand(classifier, decoder, **settings)
     try:
         async with stand.client, stand.internal:
             yield stand

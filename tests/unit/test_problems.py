@@ -26,6 +26,7 @@ from service.domain import (
     TooLong,
     TooManyChannels,
     Unavailable,
+    Undecodable,
     UnsupportedFormat,
     UnusableClip,
 )
@@ -45,6 +46,7 @@ STATUSES: dict[type[TimbreError], int] = {
     BadSampleRate: 422,
     TooManyChannels: 422,
     NotFinite: 422,
+    Undecodable: 422,
     Overloaded: 429,
     TimbreError: 500,
     EngineFailed: 500,

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from tqdm.auto import tqdm
 
-from benchmarks import augmentation, load, recordings
+from benchmarks import augmentation, decoding, load, recordings
 from benchmarks.server import running
 from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.classifier import Classifier, open_classifier
@@ -151,6 +151,14 @@ def http(data: Path) -> None:
 def augment(windows: int) -> None:
     """CPU time that augmentation costs a training window of 3 s, effect by effect."""
     _print({"machine": machine(), "ms": augmentation.costs(windows)})
+
+
+@main.command()
+@click.option("--clips", default=1000, help="Clips of 3 s for each figure.")
+@click.option("--replacements", default=20, help="Decoders to kill.")
+def decode(clips: int, replacements: int) -> None:
+    """What decoding in processes of their own costs: time, memory, and to replace one."""
+    _print({"machine": machine(), **decoding.costs(clips, replacements)})
 
 
 def _classifier() -> Classifier:

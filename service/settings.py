@@ -75,8 +75,8 @@ class Settings(BaseModel):
     queue_windows: Annotated[int, Field(ge=1, le=100_000)] = 128
     """Windows inside at a time, waiting or running; a clip that doesn't fit is refused with 429."""
     decoders: Annotated[int, Field(ge=0, le=64)] = 0
-    """Processes that decode clips, about 20 MiB of memory each; 0 takes as many as the CPUs this
-    process may use."""
+    """Processes that decode clips, with 15 to 40 MiB of memory each; 0 takes as many as the CPUs
+    this process may use."""
     decode_backlog: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Clips that are decoded or wait for it at a time; one more is refused with 429."""
     deadline_s: Annotated[float, Field(gt=0, le=600)] = 30.0

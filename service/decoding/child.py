@@ -166,6 +166,13 @@ class Child:
 
 
 def _environment() -> dict[str, str]:
-    """What a decoder is told: none of the server's secrets, and one thread for what it imports."""
+    """What a decoder is told: none of the server's secrets, and how to use little."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    return {**kept, "OPENBLAS_NUM_THREADS": "1"}
+    return {
+        **kept,
+        "OPENBLAS_NUM_THREADS": "1",
+        # The blocks of a usual clip stay with the process, which asks the kernel for nothing then
+        # (0.2 ms of CPU for 3 s of audio, not 0.6); those of the largest are given back.
+        "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
+        "MALLOC_TRIM_THRESHOLD_": str(8 * 2**20),
+    }

@@ -350,6 +350,8 @@ class TestConfinement:
             assert set(psutil.Process(pid).environ()) <= {
                 "LC_CTYPE",
                 "LD_LIBRARY_PATH",
+                "MALLOC_MMAP_THRESHOLD_",
+                "MALLOC_TRIM_THRESHOLD_",
                 "OPENBLAS_NUM_THREADS",
             }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import Response
 
 from service import problems
 from service.contract import MODEL_VERSION, REQUEST_ID
@@ -92,7 +93,9 @@ class Envelope:
         try:
             await self._app(scope, receive, send)
         except ClientDisconnect:
-            exchange.status = CLIENT_GONE
+            # Nobody hears it, but BentoML keeps a request that nothing is sent for until its own
+            # time-out, and with it a server that is to end.
+            await Response(status_code=CLIENT_GONE)(scope, receive, send)
         except asyncio.CancelledError:
             exchange.status = exchange.status or CLIENT_GONE
             raise

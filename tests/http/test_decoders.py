@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -163,6 +164,18 @@ class TestInARealServer:
                 if process.pid not in killed:
                     process.kill()
         eventually(lambda: not any(map(running_still, killed)))
+
+    def test_a_client_that_has_left_delays_no_shutdown(self, server: Server) -> None:
+        """BentoML would wait for an answer to it until its time-out of 35 s."""
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
+            head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n"
+            connection.sendall(head.encode())
+            # Another request's answer shows that the server has read what came before it.
+            assert httpx.get(f"http://127.0.0.1:{server.port}/v1/model").status_code == 200
+        server.process.terminate()
+        terminated = time.monotonic()
+        server.process.wait(PATIENCE_S)
+        assert time.monotonic() - terminated < Settings().deadline_s / 2
 
     def test_every_process_told_to_end_loses_no_clip(self, tiny: Bundle) -> None:
         """A service manager's SIGTERM comes to decoders too; they stay to the end of the drain."""

@@ -53,6 +53,11 @@ class MethodNotAllowed(TimbreError):
     slug = "method-not-allowed"
     title = "The path does not take this method"
 
+    def __init__(self, detail: str, allow: str) -> None:
+        super().__init__(detail)
+        self.allow = allow
+        """The methods it takes, as the header says them that goes with every 405 (RFC 9110)."""
+
 
 class Unauthorized(TimbreError):
     """The request has no token, or none that is accepted; `challenge` is for WWW-Authenticate."""
@@ -87,7 +92,8 @@ def refusal(error: Exception) -> TimbreError:
     if isinstance(error, HTTPException) and error.status_code == STATUS[NotFound.slug]:
         return NotFound("See /docs for the paths there are.")
     if isinstance(error, HTTPException) and error.status_code == STATUS[MethodNotAllowed.slug]:
-        return MethodNotAllowed("See /docs for the methods this path takes.")
+        allow = (error.headers or {}).get("Allow", "")
+        return MethodNotAllowed(f"This path takes {allow or 'no method'}.", allow)
     return TimbreError("The server has a fault; its log has more under this id.")
 
 
@@ -106,6 +112,8 @@ def response(error: TimbreError, request_id: str) -> Response:
         headers["retry-after"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = error.challenge
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = error.allow
     return Response(
         problem.model_dump_json(), status, headers, media_type="application/problem+json"
     )

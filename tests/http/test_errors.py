@@ -63,7 +63,9 @@ async def no_such_path(make: Standing) -> Answer:
 
 async def wrong_method(make: Standing) -> Answer:
     async with make() as stand:
-        return await stand.client.get(CLASSIFY)
+        answer = await stand.client.get(CLASSIFY)
+        assert answer.headers["allow"] == "POST"
+        return answer
 
 
 async def slow_body(make: Standing) -> Answer:

@@ -80,8 +80,9 @@ def test_slugs_and_titles_tell_errors_apart() -> None:
 @pytest.mark.parametrize("kind", STATUSES, ids=lambda kind: kind.slug)
 def test_an_answer_has_the_shape_of_rfc_9457(kind: type[TimbreError]) -> None:
     """type, title, status and detail; the request's id beside them; and the media type."""
-    error = kind("Why.", 1.5) if issubclass(kind, Unavailable) else kind("Why.")
-    answer = response(error, "some-id")
+    more = {Unavailable: (1.5,), MethodNotAllowed: ("GET",)}
+    arguments = next((more[base] for base in kind.__mro__ if base in more), ())
+    answer = response(kind("Why.", *arguments), "some-id")
     assert answer.status_code == STATUSES[kind]
     assert answer.headers["content-type"] == "application/problem+json"
     assert json.loads(bytes(answer.body)) == {
@@ -93,6 +94,7 @@ def test_an_answer_has_the_shape_of_rfc_9457(kind: type[TimbreError]) -> None:
     }
     assert ("retry-after" in answer.headers) == issubclass(kind, Unavailable)
     assert ("www-authenticate" in answer.headers) == issubclass(kind, Unauthorized)
+    assert answer.headers.get("allow") == ("GET" if kind is MethodNotAllowed else None)
 
 
 @pytest.mark.parametrize(

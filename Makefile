@@ -3,6 +3,9 @@
 VENV ?= .venv
 PORT ?= 3000
 DATA ?= ../data
+FUZZ_CASES ?= 10000
+FUZZ_EXAMPLES ?= 1000
+FUZZ_SEED ?= 0
 # The newest that runs and can make environments; a shim without a Python behind it doesn't count.
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	"$$python" -c '$(SUITABLE)' 2>/dev/null && { command -v "$$python"; break; }; done)
@@ -20,7 +23,7 @@ export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke lint format types imports train model bench image bento clean
+.PHONY: help serve test smoke fuzz lint format types imports train model bench image bento clean
 
 # What follows ## is the help; names are shorter than a tab stop.
 help: ## List the targets
@@ -36,6 +39,11 @@ test: $(DEV) ## Run every test
 
 smoke: $(DEV) ## Train, evaluate, export and serve a model worth nothing, in a minute
 	@$(BIN)/python -m tests.support.smoke
+
+# The long version, of hours: make fuzz FUZZ_CASES=1000000 FUZZ_EXAMPLES=10000 FUZZ_SEED=1.
+fuzz: $(DEV) ## Send damaged files and requests, and requests made of the contract
+	$(BIN)/python -m tests.fuzz --cases $(FUZZ_CASES) --seed $(FUZZ_SEED)
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/fuzz/test_openapi.py
 
 # Both parts run, so that one call shows everything that is wrong.
 lint: $(DEV) ## Check style and format

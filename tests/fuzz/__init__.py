@@ -1,0 +1,1 @@
+"""Fuzzing: damaged files into decoders, damaged requests into a server; `python -m tests.fuzz`."""

@@ -88,16 +88,21 @@ def _facts(clip: Clip) -> tuple[int, int]:
 
 @st.composite
 def files(draw: st.DrawFn) -> bytes:
-    """Write a file of any format, within the limits or just outside, whole or cut off."""
+    """Write a file of any format, within the limits or just outside, whole or cut off.
+
+    Only as libsndfile's encoders can take it: for NaN or odd rates some of them end the process.
+    """
     container, subtype = draw(st.sampled_from(KINDS))
-    rate = draw(st.sampled_from((7_999, 8_000, 16_000, 22_050, 44_100, 48_000, 192_001)))
-    channels, frames = draw(st.integers(1, 9)), draw(st.integers(0, 20_000))
-    level = draw(st.sampled_from((0.3, 3.0, np.nan)))
+    lossy = container in {"OGG", "MP3"}
+    odd_rates = () if lossy else (7_999, 11_025, 44_100, 192_000, 192_001)
+    rate = draw(st.sampled_from((8_000, 16_000, 48_000, *odd_rates)))
+    channels = draw(st.integers(1, 2 if lossy else 8 if container == "FLAC" else 9))
+    frames = draw(st.integers(0, 20_000))
+    level = draw(st.sampled_from((0.3, 3.0, np.nan) if subtype in {"FLOAT", "DOUBLE"} else (0.3,)))
     samples = np.random.default_rng(frames).uniform(-1, 1, (frames, channels)) * level
     try:
-        with np.errstate(invalid="ignore"):
-            data = encoded(samples.astype(np.float32), rate, container=container, subtype=subtype)
-    except (soundfile.LibsndfileError, AssertionError):  # a combination that no encoder takes
+        data = encoded(samples.astype(np.float32), rate, container=container, subtype=subtype)
+    except soundfile.LibsndfileError:  # it takes not every rate
         data = container.encode()
     return data[: round(draw(st.floats(0, 1) | st.just(1.0)) * len(data))]
 

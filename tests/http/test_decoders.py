@@ -7,8 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,14 +15,14 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.server import Server, running
 from service.bundle import Bundle
+from service.runtime import cpus
 from service.settings import Settings
 from tests.support.asking import CLASSIFY, SPEECH, Standing, post, problem
 from tests.support.misbehaving import misbehaving_pool
+from tests.support.server import PATIENCE_S, Server, eventually, serving
 from tests.support.stand import HereDecoder
 
-PATIENCE_S = 60.0
 DECODERS = 2
 HOSTILE = (b"segfault", b"raise", b"hang_up", b"say nonsense that is no answer", b"sleep 3600")
 
@@ -95,32 +94,30 @@ class TestInTheApp:
     def test_there_are_as_many_as_cpus_unless_told(self) -> None:
         """One a CPU keeps all of them busy, and each costs memory."""
         assert Settings(decoders=3).decoder_processes == 3
-        assert Settings().decoder_processes == len(os.sched_getaffinity(0))
+        assert Settings().decoder_processes == cpus()
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for something that another process does."""
-    give_up = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
+def family(server: Server) -> list[psutil.Process]:
+    """All processes that a server has started, however indirectly."""
+    return psutil.Process(server.process.pid).children(recursive=True)
 
 
 def decoders(server: Server) -> dict[int, psutil.Process]:
     """Find the decoder processes of a server by what they run."""
     return {
         process.pid: process
-        for process in server.process.children(recursive=True)
+        for process in family(server)
         if "service.decoding.process" in process.cmdline()
     }
 
 
 @pytest.fixture
-def server(tiny: Bundle) -> Iterator[Server]:
+def server(tiny: Bundle, tmp_path: Path) -> Iterator[Server]:
     """A real `timbre serve`, which must exit with 0."""
-    settings = {"TIMBRE_BUNDLE": str(tiny.folder), "TIMBRE_DECODERS": str(DECODERS)}
-    with running(**settings) as server:
+    with serving(tiny, tmp_path / "log", TIMBRE_DECODERS=DECODERS) as server:
         yield server
+        server.process.terminate()
+        assert server.process.wait(PATIENCE_S) == 0
 
 
 class TestInARealServer:
@@ -128,8 +125,7 @@ class TestInARealServer:
 
     def test_a_killed_decoder_is_replaced(self, server: Server) -> None:
         """Whether at rest or at work; the server stays the same process, and counts it."""
-        url = f"http://127.0.0.1:{server.port}"
-        with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
             assert client.post(CLASSIFY, content=SPEECH).status_code == 200
             before = decoders(server)
             assert len(before) == DECODERS
@@ -138,32 +134,35 @@ class TestInARealServer:
                 os.kill(pid, signal.SIGKILL)
             for _ in range(20):
                 assert client.post(CLASSIFY, content=SPEECH).status_code == 200
-            eventually(lambda: len(decoders(server)) == DECODERS)
+            eventually(lambda: len(decoders(server)) == DECODERS, "replaced")
             after = decoders(server)
             assert not set(before) & set(after)
             assert {process.ppid() for process in after.values()} == {worker}
             assert client.get("/livez").status_code == 200
-            (family,) = [
-                family
-                for family in text_string_to_metric_families(client.get("/metrics").text)
-                if family.name == "timbre_decoder_restarts"
+            metrics = httpx.get(f"{server.internal_url}/metrics", timeout=PATIENCE_S).text
+            (restarts,) = [
+                metric
+                for metric in text_string_to_metric_families(metrics)
+                if metric.name == "timbre_decoder_restarts"
             ]
-            counted = {s.labels["reason"]: s.value for s in family.samples if "total" in s.name}
+            counted = {s.labels["reason"]: s.value for s in restarts.samples if "total" in s.name}
             assert counted == {"died": DECODERS}
 
-    def test_no_decoder_outlives_a_stopped_or_killed_server(self, tiny: Bundle) -> None:
+    def test_no_decoder_outlives_a_stopped_or_killed_server(
+        self, tiny: Bundle, tmp_path: Path
+    ) -> None:
         """SIGTERM ends them with the rest; a killed worker can't, so they end by themselves."""
-        with running(TIMBRE_BUNDLE=str(tiny.folder)) as server:
+        with serving(tiny, tmp_path / "stopped") as server:
             stopped = decoders(server)
             assert stopped
-        eventually(lambda: not any(map(running_still, stopped)))
+        eventually(lambda: not any(map(running_still, stopped)), "ended")
 
-        with suppress(RuntimeError), running(TIMBRE_BUNDLE=str(tiny.folder)) as server:
+        with serving(tiny, tmp_path / "killed") as server:
             killed = decoders(server)
-            for process in (server.process, *server.process.children(recursive=True)):
+            for process in (*family(server), psutil.Process(server.process.pid)):
                 if process.pid not in killed:
                     process.kill()
-        eventually(lambda: not any(map(running_still, killed)))
+        eventually(lambda: not any(map(running_still, killed)), "ended")
 
     def test_a_client_that_has_left_delays_no_shutdown(self, server: Server) -> None:
         """BentoML would wait for an answer to it until its time-out of 35 s."""
@@ -171,20 +170,22 @@ class TestInARealServer:
             head = f"POST {CLASSIFY} HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n"
             connection.sendall(head.encode())
             # Another request's answer shows that the server has read what came before it.
-            assert httpx.get(f"http://127.0.0.1:{server.port}/v1/model").status_code == 200
+            assert httpx.get(f"{server.url}/v1/model").status_code == 200
         server.process.terminate()
         terminated = time.monotonic()
         server.process.wait(PATIENCE_S)
         assert time.monotonic() - terminated < Settings().deadline_s / 2
 
-    def test_every_process_told_to_end_loses_no_clip(self, tiny: Bundle) -> None:
+    def test_every_process_told_to_end_loses_no_clip(self, tiny: Bundle, tmp_path: Path) -> None:
         """A service manager's SIGTERM comes to decoders too; they stay to the end of the drain."""
-        with running(TIMBRE_BUNDLE=str(tiny.folder), TIMBRE_DRAIN_S="1") as server:
+        with serving(tiny, tmp_path / "log", TIMBRE_DRAIN_S=1) as server:
             for pid in decoders(server):
                 os.kill(pid, signal.SIGTERM)
             server.process.send_signal(signal.SIGTERM)
-            url = f"http://127.0.0.1:{server.port}{CLASSIFY}"
-            assert httpx.post(url, content=SPEECH, timeout=PATIENCE_S).status_code == 200
+            assert (
+                httpx.post(server.url + CLASSIFY, content=SPEECH, timeout=PATIENCE_S).status_code
+                == 200
+            )
 
 
 def running_still(pid: int) -> bool:

@@ -1,0 +1,194 @@
+"""A model in every form that a contender loads, made once and kept in a folder.
+
+    torch/               safetensors in float32, for transformers and its pipeline
+    bundle-fp32/         a Timbre bundle; the peers with OpenVINO load the weights in it
+    bundle-int8/         the same with int8 weights by post-training quantisation, ungated
+    fp32.onnx int8.onnx  for ONNX Runtime, int8 by its own static quantisation
+    model.json           what each of the benchmark's clips should be answered with
+
+A bundle's int8 weights lie where its fp32 weights belong, because the server has no setting for a
+precision yet; that is said in its card and in the report. When it has one, this is the place.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.clips import SPEC, wavs, windows
+from service.bundle import DEFAULT_BUNDLE, open_bundle
+from service.domain import Samples
+
+CLIPS = 16
+RECIPE = 1
+"""Raise it when what is made here changes: folders of another recipe are made anew."""
+IR = Path("openvino") / "fp32.xml"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model in a folder, with the logits of each clip by the precision that scored it."""
+
+    name: str
+    folder: Path
+    labels: list[str]
+    temperature: float
+    """Timbre divides logits by it; the others don't."""
+    parameters: int
+    gflop: float
+    """Multiplications and additions of matrices for one clip, in 1e9."""
+    logits: dict[str, list[list[float]]]
+
+    def bundle(self, precision: str) -> Path:
+        """The Timbre bundle of a precision."""
+        return self.folder / f"bundle-{precision}"
+
+
+def prepare(
+    name: str, root: Path, peers: Path | None, *, int8: bool, say: Callable[[str], object]
+) -> Model:
+    """Make what is missing of a model, or find it made.
+
+    Args:
+        name: of `architectures.NAMES`.
+        root: folder of all models.
+        peers: interpreter of the peers' environment, which exports for ONNX Runtime; None leaves
+            that out.
+        int8: whether to quantise too.
+        say: told what is being done.
+    """
+    folder = root / name
+    facts = folder / "model.json"
+    known = _known(facts)
+    if known is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        say(f"making {name}")
+        known = _make(name, folder)
+        facts.write_text(json.dumps(known), encoding="utf-8")
+    if int8 and "int8" not in known["logits"]:
+        say(f"quantising {name}")
+        known["logits"]["int8"] = _quantise(folder)
+        facts.write_text(json.dumps(known), encoding="utf-8")
+    if peers is not None:
+        _export(folder, peers, int8=int8, say=say)
+    known.pop("recipe")
+    return Model(folder=folder, **known)
+
+
+def _known(facts: Path) -> dict[str, Any] | None:
+    if not facts.is_file():
+        return None
+    known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+    return known if known["recipe"] == RECIPE else None
+
+
+def _make(name: str, folder: Path) -> dict[str, Any]:
+    from benchmarks.peers import architectures
+    from benchmarks.peers.limits import gflop
+
+    heard = windows(wavs(CLIPS))
+    model = architectures.build(name, heard)
+    model.save_pretrained(folder / "torch")
+    _write_extractor(folder / "torch")
+    np.save(folder / "windows.npy", heard)
+    labels = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    said = architectures.logits(model, heard).tolist()
+    parameters = sum(weight.numel() for weight in model.parameters())
+    if name == "compact":
+        shutil.copytree(DEFAULT_BUNDLE, folder / "bundle-fp32")
+    else:
+        _bundle(name, model, folder / "bundle-fp32")
+    bundle = open_bundle(folder / "bundle-fp32")
+    return {
+        "recipe": RECIPE,
+        "name": name,
+        "labels": labels,
+        "temperature": bundle.manifest.precisions["fp32"].temperature,
+        "parameters": parameters,
+        "gflop": gflop(folder / "bundle-fp32" / IR),
+        "logits": {"fp32": said},
+    }
+
+
+def _bundle(name: str, model: Any, folder: Path) -> None:  # noqa: ANN401
+    from training import config, export
+
+    settings = config.Config(
+        bundle=config.Identity(name=name, version="0.0.0", licence="For measurements only"),
+        windows=config.Windows(window_s=SPEC.window_s, hop_s=SPEC.hop_s),
+        model=config.Model(checkpoint="random"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of what it fixes: the window's length
+        export.write_weights(model, folder, SPEC.window)
+    card = f"# {name}\n\nRandom weights, for measurements of speed: what it says means nothing.\n"
+    export.seal_with_card(folder, card, export.draft(settings))
+
+
+def _write_extractor(folder: Path) -> None:
+    from transformers import Wav2Vec2FeatureExtractor
+
+    Wav2Vec2FeatureExtractor(
+        feature_size=1, sampling_rate=16_000, do_normalize=True, return_attention_mask=False
+    ).save_pretrained(folder)
+
+
+def _quantise(folder: Path) -> list[list[float]]:
+    """Quantise the IR by NNCF on the clips, and give the int8 model's own logits of them."""
+    import nncf
+    import openvino
+
+    from benchmarks.peers.servers.engines import open_engine
+    from service.bundle import AudioDraft, seal
+
+    plain, quantised = folder / "bundle-fp32", folder / "bundle-int8"
+    heard: Samples = np.load(folder / "windows.npy")
+    model = openvino.Core().read_model(plain / IR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch operators, for models that aren't torch's
+        made = nncf.quantize(
+            model,
+            nncf.Dataset([window[None] for window in heard]),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(heard),
+        )
+    shutil.rmtree(quantised, ignore_errors=True)
+    (quantised / IR).parent.mkdir(parents=True)
+    openvino.save_model(made, quantised / IR)
+    (quantised / "README.md").write_text(
+        "# int8, ungated\n\nFor measurements of speed only: quantised on a few synthetic clips, and"
+        " no accuracy was asked for. Its int8 weights are listed as fp32.\n",
+        encoding="utf-8",
+    )
+    facts = open_bundle(plain).manifest
+    draft = {field: getattr(facts, field) for field in AudioDraft.model_fields}
+    only = facts.precisions["fp32"].model_copy(update={"runtimes": {"openvino": IR.as_posix()}})
+    seal(quantised, AudioDraft.model_validate({**draft, "precisions": {"fp32": only}}))
+    engine = open_engine("openvino", folder, precision="int8", threads=1)
+    return [engine(window[None])[0].tolist() for window in heard]
+
+
+def _export(folder: Path, peers: Path, *, int8: bool, say: Callable[[str], object]) -> None:
+    wanted = ["fp32", "int8"] if int8 else ["fp32"]
+    missing = [kind for kind in wanted if not (folder / f"{kind}.onnx").is_file()]
+    if missing:
+        say(f"exporting {folder.name} to ONNX ({', '.join(missing)})")
+        subprocess.run(  # noqa: S603 - our own program
+            [peers, "-m", "benchmarks.peers.servers.to_onnx", folder, *missing], check=True
+        )
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """Facts of a model for the raw data."""
+    facts = asdict(model)
+    del facts["folder"], facts["logits"]
+    return facts

@@ -68,9 +68,10 @@ train: $(DEV) ## Train a model and make its bundle
 model: $(DEV) ## Make the embedded model again, from recordings in DATA
 	$(BIN)/python -m training run compact --data $(DATA) --run runs/compact
 
-# Nothing else should be busy meanwhile. Others: make bench BENCH_ARGS="voice --data ../data".
-bench: $(DEV) ## Measure load, memory and agreement with the bare runtime
-	$(BIN)/python -m benchmarks $(or $(BENCH_ARGS),load)
+# Nothing else should be busy for the 45 minutes it takes. BENCH_ARGS narrows it, or asks for others:
+# make bench BENCH_ARGS='peers --quick', make bench BENCH_ARGS=load.
+bench: $(DEV) ## Measure Timbre beside other ways to serve
+	$(BIN)/python -m benchmarks $(or $(BENCH_ARGS),peers)
 
 bento: $(BASE) ## Build the Bento, BentoML's archive of the service
 	$(BIN)/bentoml build

@@ -1,1 +1,1 @@
-"""Measurements, each a command of `python -m benchmarks`; docs/performance.md has results."""
+"""Measurements, each a command of `python -m benchmarks`; docs/benchmarks.md explains them."""

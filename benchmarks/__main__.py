@@ -17,6 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from benchmarks import augmentation, decoding, load, recordings
+from benchmarks.peers.command import peers, report_command
 from benchmarks.server import running
 from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.classifier import Classifier, open_classifier
@@ -159,6 +160,10 @@ def augment(windows: int) -> None:
 def decode(clips: int, replacements: int) -> None:
     """What decoding in processes of their own costs: time, memory, and to replace one."""
     _print({"machine": machine(), **decoding.costs(clips, replacements)})
+
+
+main.add_command(peers)
+main.add_command(report_command)
 
 
 def _classifier() -> Classifier:

@@ -35,8 +35,7 @@ NAMES = sorted({row.name for m in FULL.models for row in of_model(m, bf16=True)}
     "precisions",
     multiple=True,
     type=click.Choice(report.PRECISIONS),
-    default=report.PRECISIONS,
-    help="bf16 only where the CPU has it.",
+    help="All if not given, of --quick fp32; bf16 only where the CPU has it.",
 )
 @click.option("--contender", "only", multiple=True, type=click.Choice(NAMES), metavar="NAME")
 @click.option("--clients", multiple=True, type=click.IntRange(1, 256), help="Of closed loops.")
@@ -81,6 +80,7 @@ def peers(
         clients=tuple(sorted(clients)) or plan.clients,
         rounds=rounds or plan.rounds,
     )
+    precisions = precisions or (("fp32",) if quick else report.PRECISIONS)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     session = Session(
         plan=plan,

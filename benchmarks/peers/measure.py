@@ -67,6 +67,8 @@ class Bench:
                 except NotServing as error:
                     self._fail(model, contender.name, str(error))
             for engine in engines(contenders):
+                if round_ and engine[0] != "openvino":
+                    continue  # the others' engines are told once; the verdicts are about this one
                 self.say(f"{model.name}, round {round_ + 1} of {rounds}: bare {engine[0]}")
                 self._bare(model, engine, round_)
 

@@ -48,8 +48,8 @@ FULL = Plan(
     least_s=3.0,
     shares=(0.5, 0.8),
     overloads=(2.0, 5.0, 10.0),
-    open_s=10.0,
-    warm_up=16,
+    open_s=8.0,
+    warm_up=12,
     bare_s=2.0,
 )
 QUICK = Plan(

@@ -137,9 +137,10 @@ def _blocks(results: Results, model: str) -> Iterator[str]:
             yield f"### {model}, {precision}\n\n{_block(results, model, block)}"
             if precision == "int8":
                 yield (
-                    "int8 is ungated: quantised for speed only, its accuracy unknown. Timbre has "
-                    "no setting for a precision yet and was given the int8 weights as a bundle's "
-                    "only ones."
+                    "int8 is ungated: quantised for speed only, its accuracy unknown. Of random "
+                    "weights rounding to int8 makes so much noise that a batch can have other "
+                    "labels than its clips alone. Timbre has no setting for a precision yet and "
+                    "was given the int8 weights as a bundle's only ones."
                 )
     if best := _best(results, model, rows):
         yield f"### {model}, each one's best\n\n{_block(results, model, best)}"

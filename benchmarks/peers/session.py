@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,7 +79,8 @@ class Session:
     def turns(self) -> int:
         """Count the servers and bare engines that will be measured."""
         return sum(
-            self.rounds(model) * (len(rows) + len(engines(rows)))
+            self.rounds(model) * len(rows)
+            + sum(self.rounds(model) if e[0] == "openvino" else 1 for e in engines(rows))
             for model in self.plan.models
             for rows in [self.rows(model)]
         )
@@ -91,8 +92,9 @@ class Session:
     def rows(self, model: str) -> list[Contender]:
         """Give the contenders of a model that were asked for."""
         every = registry.of_model(model, int8="int8" in self.precisions, bf16=machine.has_bf16())
-        if model in ONCE and not self.only:
-            every = [row for row in every if row.precision == "fp32"]
+        if model in ONCE and self.plan.models != (model,):
+            # Beside the others it only shows what a framework costs.
+            every = [replace(row, sweep=False) for row in every if row.precision == "fp32"]
         return [
             row
             for row in every

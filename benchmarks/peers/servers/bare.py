@@ -26,6 +26,9 @@ def measure(
     run = open_engine(engine, folder, precision=precision, threads=threads, streams=streams)
     windows = np.load(folder / "windows.npy")
     figures = []
+    # Alone: OpenVINO makes its table of types in the first call, and two first calls at once can
+    # wait for each other for good.
+    run(windows[:1])
     with ThreadPoolExecutor(streams) as pool:
         for size in BATCHES:
             batch = np.ascontiguousarray(np.resize(windows, (size, windows.shape[1])))

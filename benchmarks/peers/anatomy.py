@@ -1,7 +1,7 @@
 """Where the CPU goes for one clip in Timbre: `python -m benchmarks.peers.anatomy BUNDLE CPUS`.
 
 Each stage is run by itself, many times, in this process, and charged with its CPU time over all
-threads. What a server uses for a request beyond the sum is HTTP, batching and answers.
+threads. What a server uses for a request beyond the sum is HTTP, batching and the answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from service.voice import FRAME, VoiceActivity
 from service.windows import conclude, cut, lay, scored
 
 STAGES = ("decode", "voice activity", "windows", "engine", "result")
-REST = "HTTP, batching, answer"
+HTTP = "HTTP, and a thread to decode in"
+"""Measured at a server: the same number of bytes, refused as no audio."""
+REST = "batching and the answer"
 SECONDS = 1.0
 CLIPS = 4
 

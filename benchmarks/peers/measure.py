@@ -36,6 +36,7 @@ RECOVERED = 2.0
 """Times what a clip takes alone."""
 FIRST_ANSWER_LIMIT_S = 60.0
 BARE_LIMIT_S = 180.0
+REFUSALS = 200
 
 
 def engines(contenders: Sequence[Contender]) -> list[tuple[str, str, str]]:
@@ -55,6 +56,8 @@ class Bench:
     say: Callable[[str], object]
     cells: list[Cell] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
+    refusal_ms: dict[str, float] = field(default_factory=dict)
+    """CPU time of a request that Timbre refuses as no audio, by model: what HTTP costs."""
 
     def run(self, model: Model, contenders: Sequence[Contender], rounds: int) -> None:
         """Measure a model in `rounds` rounds; what can't be measured is noted as a failure."""
@@ -90,6 +93,9 @@ class Bench:
             for clients in self.plan.loads(round_, sweep=contender.sweep):
                 count = self.plan.requests(clients, speed)
                 self.cells.append(asyncio.run(visit.closed(clients, count)))
+            if last and (contender.stack, contender.precision) == ("timbre", "fp32"):
+                nothing = contender.request(bytes(len(self.clips[0])))
+                self.refusal_ms[model.name] = asyncio.run(visit.refusals(nothing))
             if last and contender.sweep:
                 capacity = self.capacity(model.name, contender.name)
                 for share in (*self.plan.shares, *_overloads(self.plan, contender)):
@@ -212,6 +218,15 @@ class _Visit:
         samples = await closed_loop(self.server.port, self.requests, clients=clients, count=count)
         seconds = time.monotonic() - started
         return self._cell(samples, "closed", clients, seconds=seconds, meter=meter)
+
+    async def refusals(self, request: bytes) -> float:
+        """Measure milliseconds of CPU for a request that is read whole and refused."""
+        meter = _Meter(self.server)
+        connection = Connection(self.server.port)
+        for _ in range(REFUSALS):
+            await connection.ask(request)
+        connection.close()
+        return meter.cpu_s() * 1e3 / REFUSALS
 
     async def open(self, share: float, capacity: float, seconds: float) -> Cell:
         """Offer a share of the capacity as Poisson arrivals; beyond it, see it recover too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from benchmarks.peers.anatomy import REST, STAGES
+from benchmarks.peers.anatomy import HTTP, REST, STAGES
 from benchmarks.peers.contenders import ENGINES, Contender
 from benchmarks.peers.figures import (
     Spread,
@@ -15,7 +15,7 @@ from benchmarks.peers.figures import (
 )
 from benchmarks.peers.machine import BUSY
 from benchmarks.peers.results import SATURATED, Results
-from benchmarks.peers.targets import THESIS, TIMBRE, framework_ms, verdicts
+from benchmarks.peers.targets import THESIS, TIMBRE, TINY, service_ms, verdicts
 
 PRECISIONS = ("fp32", "bf16", "int8")
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -249,21 +249,28 @@ def _anatomy(results: Results) -> str:
     models = list(results.anatomy)
     rows = [
         (name, *(number(results.anatomy[model].get(name, math.nan), 2) for model in models))
-        for name in STAGES
+        for name in (*STAGES, HTTP)
     ]
     whole = {
         model: results.spread(model, TIMBRE.name, lambda cell: cell.cpu_ms, load=1.0).median
         for model in models
     }
-    rest = {m: whole[m] - sum(results.anatomy[m][name] for name in STAGES) for m in models}
+    rest = {
+        model: whole[model] - sum(results.anatomy[model].get(n, math.nan) for n in (*STAGES, HTTP))
+        for model in models
+    }
     rows.append((f"{REST} (the rest)", *(number(rest[model], 2) for model in models)))
     rows.append(("a request of one client", *(number(whole[model], 2) for model in models)))
     text = "Timbre at fp32, milliseconds of CPU.\n\n" + table(("", *models), rows)
-    costs = [(row.title, number(framework_ms(results, row), 1)) for row in results.rows("tiny")]
+    costs = [
+        (row.title, number(service_ms(results, row), 1))
+        for row in results.rows(TINY)
+        if row.engine == "openvino"
+    ]
     if costs:
         text += (
-            "\nWhat a request costs with a model that costs nothing, without the engine; for the "
-            "peers decoding is in it, for Timbre it is not:\n\n"
+            "\nWhat a request of one client costs around the engine, by a model that costs almost "
+            "nothing; decoding is in it, and in Timbre's voice activity:\n\n"
             + table(("stack", "ms of CPU"), costs)
         )
     return text + f"\n\\* of fewer than {FEW_REQUESTS} requests."

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.peers import contenders as registry
 from benchmarks.peers import environment, machine
+from benchmarks.peers.anatomy import HTTP
 from benchmarks.peers.clips import wavs
 from benchmarks.peers.contenders import Contender
 from benchmarks.peers.measure import Bench, engines
@@ -72,6 +73,8 @@ class Session:
                 results.anatomy[name] = _child(
                     "benchmarks.peers.anatomy", bundle, str(cpus), "--seconds", seconds
                 )
+                if name in bench.refusal_ms:
+                    results.anatomy[name][HTTP] = bench.refusal_ms[name]
             results.cells, results.failures = bench.cells, bench.failures
             results.write(self.out / "raw.json")
         return results

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import report
+from benchmarks.peers.anatomy import HTTP, STAGES
 from benchmarks.peers.contenders import Contender
 from benchmarks.peers.figures import Spread
 from benchmarks.peers.results import Results
@@ -95,6 +96,19 @@ def test_a_number_that_was_not_measured_is_neither_met_nor_missed() -> None:
     results = some_results([THESIS, TIMBRE], [a_cell(THESIS, 1.5), a_cell(TIMBRE, 3.0)])
     assert judged(results, "int8, 8 clients").status == "not measured"
     assert judged(results, "framework cost").status == "not measured"
+
+
+def test_the_framework_is_what_the_stages_leave() -> None:
+    """10 ms a request less engine, decoding and the rest of Timbre's own stages: 10 − 1 − 4 × 2."""
+    tiny = {"model": "tiny", "load": 1}
+    results = some_results(
+        [TIMBRE, PEER], [a_cell(c, 9.0, cpu_ms=10.0, **tiny) for c in (TIMBRE, PEER)]
+    )
+    results.anatomy["tiny"] = {**dict.fromkeys(STAGES, 2.0), "engine": 1.0, HTTP: 0.75}
+    verdict = judged(results, "framework cost")
+    assert (verdict.status, verdict.measured) == ("met", "1.0 ms")
+    assert verdict.limit == "0.8 ms of it are HTTP"
+    assert "| FastAPI | 9.0 |" in report.page(results)
 
 
 def test_ahead_means_ahead_of_the_fastest_peer_of_that_precision() -> None:

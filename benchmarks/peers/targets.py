@@ -36,7 +36,7 @@ class Verdict:
     status: Status
     measured: str
     limit: str = ""
-    """What limits it."""
+    """What limits it, where that was measured."""
 
 
 def verdicts(results: Results) -> list[Verdict]:
@@ -136,7 +136,7 @@ def _bare(results: Results) -> Iterator[Verdict]:
         if math.isnan(share):
             yield Verdict(target, "not measured", "–")
         else:
-            yield _judged(target, share >= SHARE_OF_BARE, f"{share:.0%}", "clients share the CPUs")
+            yield _judged(target, share >= SHARE_OF_BARE, f"{share:.0%}")
 
 
 def service_ms(results: Results, contender: Contender) -> float:
@@ -180,7 +180,7 @@ def _overloads(results: Results) -> Iterator[Verdict]:
             f"{goodput:.0%}, 429 within {refused:.0f} ms (p99), other answers: "
             f"{wrong or 'none'}, recovered in {cell.recovered_s:.1f} s"
         )
-        yield _judged(target, good, said, "the queue of admitted windows drains first")
+        yield _judged(target, good, said)
 
 
 def _highest(results: Results) -> Verdict:
@@ -194,7 +194,7 @@ def _highest(results: Results) -> Verdict:
         return Verdict(target, "not measured", "–")
     good = [share for share, goodput in kept.items() if goodput >= KEPT]
     said = ", ".join(f"{goodput:.0%} at {share:g}×" for share, goodput in kept.items())
-    return _judged(target, bool(good), said, "clients share the CPUs")
+    return _judged(target, bool(good), said)
 
 
 def _answers(results: Results) -> Verdict:

@@ -12,6 +12,7 @@ import pytest
 
 from service.bundle import Bundle, open_bundle
 from service.classifier import open_classifier
+from tests.support.networks import floating_types
 from training import data_report, noises
 from training.config import (
     Config,
@@ -103,6 +104,11 @@ def test_both_runtimes_have_the_same_weights(bundle: Bundle, data: Path) -> None
     served, reference = open_classifier(bundle), open_classifier(bundle, runtime="torch")
     heard = served.hear(recordings(data, "train")[0].path.read_bytes())
     assert np.allclose(served.runner(heard.batch), reference.runner(heard.batch), atol=1e-4)
+
+
+def test_the_network_is_fp32_in_every_operation(bundle: Bundle) -> None:
+    """Its constants are stored in fp16; any other type it would compute in, unasked."""
+    assert floating_types(bundle.weights("fp32", "openvino")) == {"f16", "f32"}
 
 
 def test_the_card_has_the_figures_and_the_licences(bundle: Bundle) -> None:

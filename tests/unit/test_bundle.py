@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service import bundle as bundle_module
-from service.bundle import MANIFEST, json_schema, open_bundle, seal
+from service.bundle import DEFAULT_BUNDLE, MANIFEST, json_schema, open_bundle, seal
 from service.domain import BundleError, WindowSpec
 from tests.support.bundles import FILES, tiny_bundle, tiny_draft
+from tests.support.networks import floating_types
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "bundle.schema.json"
 
@@ -326,3 +327,9 @@ def test_the_published_schema_is_up_to_date_and_true(tmp_path: Path) -> None:
     )
     tiny_bundle(tmp_path)
     jsonschema.validate(json.loads((tmp_path / MANIFEST).read_text()), json.loads(json_schema()))
+
+
+def test_the_embedded_network_is_fp32_in_every_operation() -> None:
+    """Its constants are stored in fp16; with others its answers would depend on the machine."""
+    network = open_bundle(DEFAULT_BUNDLE).weights("fp32", "openvino")
+    assert floating_types(network) == {"f16", "f32"}

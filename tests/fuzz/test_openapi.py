@@ -8,14 +8,13 @@ from random import Random
 from typing import Any
 
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from benchmarks.server import Server, running
 from service.contract import RAW_TYPES, openapi
 from tests.fuzz.mutations import mutated
-
-schemathesis = pytest.importorskip("schemathesis")
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 """For each route; `make fuzz` asks for more."""
@@ -38,7 +37,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.timeout(0 if EXAMPLES > 100 else 300)
-@schema.parametrize()  # type: ignore[untyped-decorator] # it may not be installed
+@schema.parametrize()
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -83,17 +83,19 @@ class Run:
         They have this run's recordings, windows and seed: what is left out here nobody is told of.
 
         Raises:
-            ConfigError: a configuration can't be used, or is its own teacher's teacher.
+            ConfigError: a configuration can't be used, is its own teacher's teacher, or has the
+                file name of another one, and so its folder.
         """
-        return {
-            name: Run(
-                _of_teacher(name.removeprefix(TRAIN), self.config),
-                self.root,
-                self.folder.with_name(f"{self.folder.name}-{Path(name.removeprefix(TRAIN)).stem}"),
-            )
-            for name in self._teaching
-            if name.startswith(TRAIN)
-        }
+        runs: dict[str, Run] = {}
+        for name in self._teaching:
+            if not name.startswith(TRAIN):
+                continue
+            source = name.removeprefix(TRAIN)
+            folder = self.folder.with_name(f"{self.folder.name}-{Path(source).stem}")
+            if any(other.folder == folder for other in runs.values()):
+                raise ConfigError(f"Two teachers are called {Path(source).stem}; rename one.")
+            runs[name] = Run(_of_teacher(source, self.config), self.root, folder)
+        return runs
 
     @property
     def taught_by(self) -> list[str]:

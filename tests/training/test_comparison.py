@@ -75,6 +75,27 @@ def test_two_recipes_of_one_name_are_refused(data: Path, tmp_path: Path) -> None
         trials.plan(sources, (), root=data, runs=tmp_path, leave_out=False, seeds=1)
 
 
+@pytest.mark.parametrize(
+    ("leave_out", "other", "said"),
+    [
+        (False, 'development_speakers = ["two"]', "judged by different clips"),
+        (True, 'drop = ["sad"]', "judged by different clips"),
+        (
+            True,
+            'validation_speakers = ["two"]\nsplit = "speakers"',
+            "one has no clips of corpus-five",
+        ),
+    ],
+)
+def test_recipes_on_other_clips_are_refused_before_a_training(
+    data: Path, tmp_path: Path, *, leave_out: bool, other: str, said: str
+) -> None:
+    """Their difference would be one of clips, not of recipes."""
+    sources = [recipe(tmp_path, "one"), recipe(tmp_path, "two", f"[data]\n{other}\n")]
+    with pytest.raises(ConfigError, match=said):
+        trials.plan(sources, (), root=data, runs=tmp_path, leave_out=leave_out, seeds=1)
+
+
 def test_a_single_corpus_cannot_be_left_out(data: Path, tmp_path: Path) -> None:
     """Nothing would be left to train on."""
     source = recipe(tmp_path, "one", '[data]\nleft_out_corpora = ["corpus-two"]\n')

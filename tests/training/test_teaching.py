@@ -161,3 +161,12 @@ def test_a_teacher_can_have_one_trained_too(pupil: Run, tmp_path: Path) -> None:
     assert taught_first.folder == pupil.folder.parent / "pupil-mentor-mentor"
     assert taught_first.model.is_dir()
     assert taught_first.sets == pupil.sets
+
+
+def test_two_teachers_of_one_name_are_refused(pupil: Run, tmp_path: Path) -> None:
+    """They would be trained in the same folder, and one of them never heard."""
+    (tmp_path / "other").mkdir()
+    names = (_teacher_toml(tmp_path), _teacher_toml(tmp_path / "other"))
+    config = pupil.config.model_copy(update={"teaching": Teaching(teachers=names)})
+    with pytest.raises(ConfigError, match="Two teachers are called mentor; rename one"):
+        pipeline.train(Run(config, pupil.root, pupil.folder))

@@ -29,6 +29,11 @@ class Trial:
     seed: int
     run: Run
 
+    @property
+    def judged_by(self) -> str:
+        """The set whose clips tell how good it is."""
+        return self.run.watched if self.fold == GIVEN else "left-out"
+
 
 def plan(
     sources: Sequence[str],
@@ -50,8 +55,8 @@ def plan(
         seeds: trials of each recipe on each fold, with seeds from 0.
 
     Raises:
-        ConfigError: a configuration can't be used, two have the same name, or there is only one
-            corpus.
+        ConfigError: a configuration can't be used, two have the same name or would be judged by
+            different clips, or there is only one corpus.
     """
     recipes: dict[str, str] = {}
     for source in sources:
@@ -69,7 +74,26 @@ def plan(
                 folder = f"{name}-without-{fold}" if leave_out else name
                 run = Run(configuration.load(source, ours), root, runs / f"{folder}-seed{seed}")
                 trials.append(Trial(name, fold, seed, run))
+    _require_same_clips(trials)
     return trials
+
+
+def _require_same_clips(trials: Sequence[Trial]) -> None:
+    """Refuse, before anything is trained, what couldn't be compared afterwards."""
+    first: dict[str, tuple[str, list[str]]] = {}
+    for trial in trials:
+        clips = [clip.name for clip in trial.run.sets[trial.judged_by]]
+        recipe, expected = first.setdefault(trial.fold, (trial.recipe, clips))
+        if clips != expected:
+            raise ConfigError(
+                f"{recipe} and {trial.recipe} would be judged by different clips; give both the "
+                "same [data]."
+            )
+    folds = {trial.recipe: {t.fold for t in trials if t.recipe == trial.recipe} for trial in trials}
+    for recipe, own in folds.items():
+        if own != set(first):
+            missing = min(set(first) - own)
+            raise ConfigError(f"{recipe} has no clips of {missing}; give all the same [data].")
 
 
 def _corpora(config: Config, root: Path) -> list[str]:
@@ -96,7 +120,7 @@ def carry_out(trial: Trial) -> Answered:
     pipeline.train(run)
     if not measured:
         pipeline.evaluate(run)
-    found = scores.load(run.scores)[run.watched if trial.fold == GIVEN else "left-out"]
+    found = scores.load(run.scores)[trial.judged_by]
     settings = run.config.evaluation
     probabilities = found.probabilities(report.read(run.folder).temperature)
     answers = Answers(found, probabilities, settings.resamples, settings.seed)

@@ -14,9 +14,9 @@ from training.data_settings import Data
 
 CONFIGS = Path(__file__).parent / "configs"
 TINY_EN = "tiny.en"
+"""Names the checkpoint that is fetched: the encoder of OpenAI's Whisper tiny.en."""
 TRAIN = "train:"
 """Before a teacher's configuration: it is trained first, on what its pupil is trained on."""
-"""Names the checkpoint that is fetched: the encoder of OpenAI's Whisper tiny.en."""
 
 
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]

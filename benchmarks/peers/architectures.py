@@ -67,7 +67,7 @@ def build(name: str, windows: Samples) -> Any:  # noqa: ANN401 - transformers ha
     return random.half().float()
 
 
-def logits(model: Any, windows: Samples) -> Samples:  # noqa: ANN401
+def logits(model: Any, windows: Samples) -> Samples:  # noqa: ANN401 - transformers has no types for it
     """Score windows one by one: float32 [clips, labels]."""
     with torch.inference_mode():
         scored: Samples = torch.cat(
@@ -76,7 +76,7 @@ def logits(model: Any, windows: Samples) -> Samples:  # noqa: ANN401
     return scored
 
 
-def _centre(model: Any, windows: Samples) -> None:  # noqa: ANN401
+def _centre(model: Any, windows: Samples) -> None:  # noqa: ANN401 - transformers has no types for it
     said = torch.from_numpy(logits(model, windows).copy())
     scale = said.std(dim=0) / LOGIT_SPREAD
     with torch.no_grad():

@@ -84,7 +84,9 @@ def peers(
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     session = Session(
         plan=plan,
-        profile=_profile(plan, quick=quick, narrowed=bool(only) or len(precisions) < 3),  # noqa: PLR2004 - all of them
+        profile=_profile(
+            plan, quick=quick, narrowed=bool(only) or set(precisions) < set(report.PRECISIONS)
+        ),
         price=price,
         work=work.absolute(),
         out=(out or work / stamp).absolute(),

@@ -84,7 +84,7 @@ def _openvino(precision: str, threads: int) -> float:
     return _rate(lambda: request.infer([given], share_inputs=True), LAYERS * 2 * SIZE**3)
 
 
-def _rounded(signal: Any, levels: int = LEVELS) -> Any:  # noqa: ANN401
+def _rounded(signal: Any, levels: int = LEVELS) -> Any:  # noqa: ANN401 - openvino has no types
     """Put a signal on a grid of int8, which makes OpenVINO compute what follows in int8."""
     from openvino import opset13 as ops
 
@@ -92,7 +92,7 @@ def _rounded(signal: Any, levels: int = LEVELS) -> Any:  # noqa: ANN401
     return ops.fake_quantize(signal, low, high, low, high, levels)
 
 
-def _rate(run: Any, operations: int) -> float:  # noqa: ANN401
+def _rate(run: Any, operations: int) -> float:  # noqa: ANN401 - openvino has no types
     run()
     best = 0.0
     for _ in range(BEST_OF):

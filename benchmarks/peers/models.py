@@ -119,7 +119,7 @@ def _make(name: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def _bundle(name: str, model: Any, folder: Path) -> None:  # noqa: ANN401
+def _bundle(name: str, model: Any, folder: Path) -> None:  # noqa: ANN401 - a transformers model
     from training import config, export
 
     settings = config.Config(

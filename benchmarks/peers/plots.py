@@ -96,7 +96,7 @@ def _axes(axes: Axes, name: str) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _save(figure: Any, file: Path) -> Path:  # noqa: ANN401
+def _save(figure: Any, file: Path) -> Path:  # noqa: ANN401 - matplotlib's
     from matplotlib import pyplot as plt
 
     figure.savefig(file, metadata=METADATA)

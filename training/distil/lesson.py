@@ -156,12 +156,12 @@ def _claim(config: DistilConfig, sets: dict[str, list[Recording]], root: Path, r
     """
     claim = run / "run.json"
     settings = config.distil
-    starts = {settings.teacher, settings.student} - {None}
+    starts = sorted(filter(None, {settings.teacher, settings.student}))
     ours = {
         "config": config.model_dump(mode="json"),
         "training_data": data.digest(sets["train"]),
         "watched_data": data.digest(sets["development"]),
-        **origins(sorted(filter(None, starts)), root),
+        **origins(starts, root),
     }
     if claim.is_file() and json.loads(claim.read_text(encoding="utf-8")) != ours:
         raise ConfigError(

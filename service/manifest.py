@@ -83,7 +83,7 @@ FilePath: TypeAlias = Annotated[RelativePath, AfterValidator(_storable)]
 Json: TypeAlias = Annotated[JsonValue, AfterValidator(_finite)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, le=60)]
-Precision: TypeAlias = Literal["fp32", "int8"]
+Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 RuntimeName: TypeAlias = Literal["openvino", "torch"]
 
 
@@ -113,17 +113,41 @@ class AudioFacts(_Facts):
         return WindowSpec(self.window_s, self.hop_s)
 
 
+class Lost(_Facts):
+    """What a score falls by, with the 95% interval of that fall; below 0 where it rises."""
+
+    value: float
+    low: float
+    high: float
+
+
+class GateFacts(_Facts):
+    """What a reduced precision costs against fp32, on the clips by which it was let in."""
+
+    split: Text
+    clips: Annotated[int, Field(ge=1)]
+    macro_f1_lost: Lost
+    """Its interval is paired: both precisions on the same resamples of speakers."""
+    agreement: Share
+    """Share of the clips that get fp32's label."""
+    parity: Annotated[float, Field(ge=0)]
+    """The most a logit of a window moved between the window alone and in a batch."""
+
+
 class PrecisionFacts(_Facts):
     """One precision of the model: its weights per runtime, its calibration and its figures."""
 
     runtimes: Annotated[Mapping[RuntimeName, RelativePath], Field(min_length=1)]
-    """openvino: the .xml, with its .bin beside it; torch: a folder for `from_pretrained`."""
+    """openvino: the .xml, with its .bin beside it; torch: a folder for `from_pretrained`. bf16 has
+    fp32's, since it is the same weights computed otherwise."""
     temperature: Annotated[float, Field(gt=0)]
     """Logits are divided by it before softmax."""
     review_threshold: Share
     """A clip whose confidence is below it is marked for review."""
     metrics: Mapping[str, Mapping[str, Json]]
     """Figures of the served score of whole clips, by the set they were measured on."""
+    gate: GateFacts | None = None
+    """None for fp32, and for an `ungated` precision: one for speed work, not for answers."""
 
 
 class DataFacts(_Facts):

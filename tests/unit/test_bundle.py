@@ -18,11 +18,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service import bundle as bundle_module
-from service.bundle import DEFAULT_BUNDLE, MANIFEST, json_schema, open_bundle, seal
+from service.bundle import DEFAULT_BUNDLE, MANIFEST, GateFacts, json_schema, open_bundle, seal
 from service.domain import BundleError, WindowSpec
 from tests.support.bundles import FILES, tiny_bundle, tiny_draft
 from tests.support.networks import floating_types
 
+GATE = {
+    "split": "validation",
+    "clips": 831,
+    "macro_f1_lost": {"value": 0.001, "low": -0.004, "high": 0.006},
+    "agreement": 0.985,
+    "parity": 0.0,
+}
 SCHEMA = Path(__file__).parents[2] / "docs" / "bundle.schema.json"
 
 
@@ -131,6 +138,10 @@ def test_json_that_is_no_manifest_is_refused(tmp_path: Path, raw: bytes) -> None
         ("precisions.fp32.runtimes", {}),
         ("precisions.fp32.runtimes.openvino", "elsewhere/fp32.xml"),
         ("precisions.fp32.runtimes.torch", "../torch"),
+        ("precisions.fp32.gate", {**GATE, "agreement": 1.01}),
+        ("precisions.fp32.gate", {**GATE, "clips": 0}),
+        ("precisions.fp32.gate", {**GATE, "parity": -0.1}),
+        ("precisions.fp32.gate", {"split": "validation"}),
         ("reference.rms_db", float("nan")),
         ("data", [{"name": "corpus"}]),
         ("files", {}),
@@ -150,6 +161,18 @@ def test_a_wrong_field_is_refused_by_name(tmp_path: Path, path: str, value: obje
     sentence = refusal(tmp_path)
     assert "wrong bundle.json" in sentence
     assert last in sentence or "needed but not listed" in sentence
+
+
+def test_a_reduced_precision_says_what_it_costs(tmp_path: Path) -> None:
+    """bf16 shares fp32's weights, with a gate's figures; without them it is ungated."""
+    draft = tiny_draft()
+    fp32 = draft.precisions["fp32"]
+    gate = GateFacts.model_validate(GATE)
+    reduced = fp32.model_copy(update={"gate": gate, "temperature": 1.4})
+    opened = tiny_bundle(tmp_path, precisions={"fp32": fp32, "bf16": reduced})
+    assert opened.weights("bf16", "openvino") == opened.weights("fp32", "openvino")
+    assert opened.manifest.precisions["bf16"].gate == gate
+    assert opened.manifest.precisions["fp32"].gate is None
 
 
 @pytest.mark.parametrize("field", ["format", "kind", "files", "audio", "reference"])

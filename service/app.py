@@ -18,6 +18,7 @@ from types import FrameType
 import bentoml
 import uvicorn
 from bentoml._internal import server as bentoml_server
+from bentoml._internal.configuration.containers import BentoMLContainer
 
 # BentoML's supervisor sets this for metrics shared by many workers. There is one here, and values
 # in files would cost us the process's own metrics and the freedom of gauges.
@@ -64,6 +65,9 @@ class _PatientConfig(uvicorn.Config):
 
 uvicorn.Config = _PatientConfig  # type: ignore[misc]
 
+TRACED = bool(BentoMLContainer.tracing.sample_rate.get())
+"""Whether BentoML was told to sample traces; without it spans would be made to be thrown away."""
+
 
 @bentoml.service(
     name="timbre",
@@ -72,6 +76,7 @@ uvicorn.Config = _PatientConfig  # type: ignore[misc]
     # for label values, with which a client could fill the memory.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
+    tracing={} if TRACED else {"excluded_urls": ".*"},
     # Ours come first. It can't be switched off, and it keeps 5 KB of every request until it is due,
     # answered or not: so not a second more than needed.
     traffic={"timeout": max(settings.deadline_s, settings.body_timeout_s) + LAST_RESORT_S},

@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 SHOW = "import json; from service.app import Timbre; print(json.dumps(Timbre.config))"
+UNTRACED = (
+    "from bentoml._internal.container import BentoMLContainer as B; "
+    "from service.app import Timbre; "
+    "Timbre.inject_config(); print(B.tracing_excluded_urls.get().url_disabled('/v1/classify'))"
+)
 
 
 def _config(**settings: str) -> dict[str, Any]:
     """The service's configuration, from a process of its own with these variables."""
-    shown = subprocess.run(
-        [sys.executable, "-c", SHOW], env=settings, capture_output=True, text=True, check=True
-    )
-    config: dict[str, Any] = json.loads(shown.stdout)
+    config: dict[str, Any] = json.loads(_say(SHOW, settings))
     return config
+
+
+def _say(script: str, variables: Mapping[str, str]) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_bentoml_s_own_time_out_comes_last_but_soon() -> None:
@@ -30,3 +39,9 @@ def test_there_is_one_worker_without_bentoml_s_metrics() -> None:
     config = _config()
     assert config["workers"] == 1
     assert config["metrics"] == {"enabled": False}
+
+
+def test_spans_are_made_for_those_who_sample_them_only() -> None:
+    """Where BentoML samples no traces, a request's spans would cost CPU and reach nobody."""
+    assert _say(UNTRACED, {}) == "True"
+    assert _say(UNTRACED, {"BENTOML_CONFIG_OPTIONS": "tracing.sample_rate=0.5"}) == "False"

@@ -78,5 +78,5 @@ def open_runner(
     if runtime == "torch":
         engine = TorchRuntime(weights)
     else:
-        engine = OpenVINORuntime(weights, streams=streams, threads=threads)
+        engine = OpenVINORuntime(weights, streams=streams, threads=threads, precision=precision)
     return _RUNNERS[bundle.manifest.kind](bundle, engine, precision)

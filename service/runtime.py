@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.domain import BundleError, Logits, Samples
+from service.manifest import Precision
 
 if TYPE_CHECKING:
     import openvino
@@ -76,12 +77,15 @@ def _quota(cgroups: Path) -> tuple[int, int]:
 class Network:
     """A compiled OpenVINO model with one infer request per stream.
 
-    fp32 is asked for by name: on CPUs with bf16 OpenVINO would silently compute in it, and answers
-    would differ between machines. CPU pinning is off because several pods share a node, and pinned
-    threads of two pods can land on the same core while another idles.
+    What floats are computed in is asked for by name: on CPUs with bf16 OpenVINO would silently
+    compute fp32's weights in it, and answers would differ between machines. CPU pinning is off
+    because several pods share a node, and pinned threads of two pods can land on the same core
+    while another idles.
     """
 
-    def __init__(self, model: Path, *, streams: int = 1, threads: int = 1) -> None:
+    def __init__(
+        self, model: Path, *, streams: int = 1, threads: int = 1, hint: str = "f32"
+    ) -> None:
         """Read and compile `model` (IR .xml or .onnx).
 
         Raises:
@@ -95,7 +99,7 @@ class Network:
                 core.read_model(model),
                 "CPU",
                 {
-                    "INFERENCE_PRECISION_HINT": "f32",
+                    "INFERENCE_PRECISION_HINT": hint,
                     "ENABLE_CPU_PINNING": False,
                     "NUM_STREAMS": streams,
                     "INFERENCE_NUM_THREADS": threads,
@@ -130,9 +134,13 @@ class OpenVINORuntime:
 
     name = "openvino"
 
-    def __init__(self, model: Path, *, streams: int, threads: int) -> None:
+    def __init__(
+        self, model: Path, *, streams: int, threads: int, precision: Precision = "fp32"
+    ) -> None:
+        """Load `model`, the .xml of a bundle's weights; int8's brings its own int8 operations."""
         self.streams = streams
-        self._network = Network(model, streams=streams, threads=threads)
+        hint = "bf16" if precision == "bf16" else "f32"
+        self._network = Network(model, streams=streams, threads=threads, hint=hint)
 
     def __call__(self, windows: Samples) -> Logits:
         """Score windows; see `Runtime`."""

@@ -7,6 +7,7 @@ from service.contract import (
     Classification,
     ModelFacts,
     ModelName,
+    PrecisionChoice,
     ScoredLabel,
     SegmentAnswer,
     Timing,
@@ -60,6 +61,7 @@ def model_facts(serving: Serving) -> ModelFacts:
     runner = serving.classifier.runner
     manifest = runner.bundle.manifest
     precision = manifest.precisions[runner.precision]
+    choice = serving.choice
     return ModelFacts(
         name=manifest.name,
         version=manifest.version,
@@ -71,7 +73,15 @@ def model_facts(serving: Serving) -> ModelFacts:
         window_s=manifest.audio.window_s,
         hop_s=manifest.audio.hop_s,
         runtime=runner.runtime.name,
+        streams=runner.runtime.streams,
+        threads=runner.runtime.threads,
         precision=runner.precision,
+        precision_choice=PrecisionChoice(
+            reason=choice.reason,
+            why=choice.why,
+            window_ms={name: _ms(seconds) for name, seconds in choice.window_s.items()},
+        ),
+        gate=precision.gate.model_dump(mode="json") if precision.gate else None,
         cpu_features=cpu_features(),
         temperature=precision.temperature,
         review_threshold=precision.review_threshold,

@@ -35,7 +35,10 @@ from service.envelope import JsonFormatter
 from service.http import Desk, create_app, create_internal_app
 from service.internal import InternalServer, listen
 from service.metrics import Metrics
+from service.precision import candidates
+from service.runtime import cpu_features
 from service.serving import Serving
+from service.speeds import cache_folder, choose_precision
 
 logger = logging.getLogger("timbre")
 
@@ -95,7 +98,13 @@ class Timbre:
             desk.tokens.load()
         if settings.internal_port:
             listen(str(settings.internal_host), settings.internal_port).close()
-        open_bundle(settings.bundle)
+        candidates(
+            open_bundle(settings.bundle),
+            settings.precision,
+            runtime=settings.runtime,
+            features=cpu_features(),
+            ungated=settings.ungated,
+        )
 
     def __init__(self) -> None:
         """Load and warm up; the server is ready when this returns."""
@@ -158,10 +167,21 @@ def _load() -> Serving:
     decoders = DecoderPool(settings.decoder_processes, lost=metrics.decoder_lost)
     bundle = open_bundle(settings.bundle)
     manifest = bundle.manifest
+    choice = choose_precision(
+        bundle,
+        settings.precision,
+        runtime=settings.runtime,
+        streams=settings.engine_streams,
+        threads=settings.engine_threads,
+        ungated=settings.ungated,
+        cache=settings.cache or cache_folder(),
+    )
+    logger.info("precision %s: %s", choice.precision, choice.why)
     classifier = open_classifier(
         bundle,
         runtime=settings.runtime,
-        streams=settings.streams,
+        precision=choice.precision,
+        streams=settings.engine_streams,
         threads=settings.engine_threads,
     )
     runner = classifier.runner
@@ -173,6 +193,9 @@ def _load() -> Serving:
             "digest": bundle.digest,
             "runtime": runner.runtime.name,
             "precision": runner.precision,
+            "precision_reason": choice.reason,
+            "streams": str(runner.runtime.streams),
+            "threads": str(runner.runtime.threads),
             "track": settings.track.value,
         }
     )
@@ -180,7 +203,7 @@ def _load() -> Serving:
     desk.render_metrics = partial(generate_latest, metrics.registry)
     decoders.wait_until_ready()
     logger.info("serving %s %s", manifest.name, manifest.version)
-    return Serving(classifier, settings, metrics, decoders)
+    return Serving(classifier, settings, metrics, decoders, choice=choice)
 
 
 def _end_supervisor() -> None:

@@ -15,6 +15,8 @@ from pydantic.json_schema import models_json_schema
 from service import __version__
 from service.audio import ACCEPTED, MAX_BODY_BYTES, MAX_DURATION_S
 from service.domain import Decision, Track
+from service.manifest import Precision
+from service.precision import Reason
 from service.problems import STATUS, Problem, Unauthorized
 
 
@@ -91,6 +93,18 @@ class Classification(_Answer):
     timing_ms: Timing
 
 
+class PrecisionChoice(_Answer):
+    """Why the precision is what it is."""
+
+    reason: Reason
+    """asked for; only: nothing else was gated and is computed by this CPU; faster than fp32 here;
+    no-gain: nothing else is fast enough to be worth other answers."""
+    why: str
+    """The reason in words, with its figures."""
+    window_ms: Mapping[Precision, float]
+    """Milliseconds a window took in each precision that was compared; empty where none was."""
+
+
 class ModelFacts(_Answer):
     """The facts of the bundle that is served."""
 
@@ -105,7 +119,16 @@ class ModelFacts(_Answer):
     window_s: float
     hop_s: float
     runtime: str
-    precision: str
+    streams: int
+    """Batches that run side by side."""
+    threads: int
+    """Of the runtime, over all streams."""
+    precision: Precision
+    """What the model is computed in."""
+    precision_choice: PrecisionChoice
+    gate: Mapping[str, JsonValue] | None
+    """What the precision costs against fp32, as bundle.json has it; null for fp32, and for one that
+    nobody measured, which is served for benchmarks only."""
     cpu_features: list[str]
     """Instruction sets of this machine that decide how fast a precision is."""
     temperature: float

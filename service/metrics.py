@@ -28,7 +28,9 @@ class Metrics(BatchObserver):
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-        self.model = Info("timbre_model", "The bundle that is served", registry=registry)
+        self.model = Info(
+            "timbre_model", "The bundle that is served, and in what precision", registry=registry
+        )
         self.ready = Gauge("timbre_ready", "1 while clips are taken", registry=registry)
         self.tokens_stale = Gauge(
             "timbre_tokens_stale",

@@ -71,11 +71,14 @@ def open_runner(
     """Load the weights of a bundle into the runner of its kind.
 
     Raises:
-        BundleError: the bundle has no such weights, or they don't load.
+        BundleError: the bundle has no such weights, they don't load, or the runtime computes them
+            in another precision.
     """
     weights = bundle.weights(precision, runtime)
     engine: Runtime
     if runtime == "torch":
+        if precision != "fp32":
+            raise BundleError(f"torch computes in fp32, not in {precision}; choose openvino.")
         engine = TorchRuntime(weights)
     else:
         engine = OpenVINORuntime(weights, streams=streams, threads=threads, precision=precision)

@@ -11,6 +11,7 @@ import os
 import queue
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,23 +30,43 @@ class Runtime(Protocol):
 
     name: str
     streams: int
+    threads: int
+    """Over all streams."""
 
     def __call__(self, windows: Samples) -> Logits:
         """Score windows: float32 [batch, samples] → float32 [batch, labels]."""
 
 
-SPEED_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimd")
+SPEED_FEATURES = (
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "bf16"),  # of Arm
+)
 """CPU flags that decide how fast a precision is, as Linux names them."""
 
 
 def cpu_features() -> list[str]:
     """Those of `SPEED_FEATURES` this machine has; empty where Linux doesn't tell."""
+    flags = _cpuinfo("flags", "Features").split()
+    return [feature for feature in SPEED_FEATURES if feature in flags]
+
+
+def cpu_model() -> str:
+    """What this machine's CPU calls itself; empty where Linux doesn't tell."""
+    return _cpuinfo("model name")
+
+
+def _cpuinfo(*fields: str) -> str:
+    """Give the first line that Linux has of a CPU under one of these names."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
-    return [feature for feature in SPEED_FEATURES if feature in flags]
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(fields)), "")
+
+
+def engine_version(runtime: str) -> str:
+    """Version of the engine that a runtime is named after, without loading it."""
+    return version(runtime)
 
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -89,7 +110,7 @@ class Network:
         """Read and compile `model` (IR .xml or .onnx).
 
         Raises:
-            BundleError: OpenVINO cannot read the file.
+            BundleError: OpenVINO cannot read the file, or computes in something else than `hint`.
         """
         import openvino
 
@@ -107,6 +128,12 @@ class Network:
             )
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot load {model.name}: {error}") from error
+        computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if computed != hint:  # it only takes it for a hint
+            raise BundleError(
+                f"OpenVINO computes {model.name} in {computed} on this CPU, not in {hint}; "
+                "choose another precision."
+            )
         self._requests: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         for _ in range(streams):
             self._requests.put(compiled.create_infer_request())
@@ -139,6 +166,7 @@ class OpenVINORuntime:
     ) -> None:
         """Load `model`, the .xml of a bundle's weights; int8's brings its own int8 operations."""
         self.streams = streams
+        self.threads = threads
         hint = "bf16" if precision == "bf16" else "f32"
         self._network = Network(model, streams=streams, threads=threads, hint=hint)
 
@@ -157,6 +185,7 @@ class TorchRuntime:
         import torch
         from transformers import AutoModelForAudioClassification
 
+        self.threads = torch.get_num_threads()
         self._torch = torch
         self._model: Any = AutoModelForAudioClassification.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True

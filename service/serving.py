@@ -26,6 +26,7 @@ from service.domain import (
     Samples,
 )
 from service.metrics import Metrics
+from service.precision import Choice
 from service.settings import Settings
 
 
@@ -64,10 +65,15 @@ class Serving:
         metrics: Metrics,
         decoder: Decoder,
         *,
+        choice: Choice | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a warmed-up classifier and a decoder, which `close` closes."""
+        """Take a warmed-up classifier and a decoder, which `close` closes.
+
+        `choice` is why the classifier has its precision; without one it was asked for.
+        """
         self.classifier = classifier
+        self.choice = choice or Choice(classifier.runner.precision)
         self.settings = settings
         self.metrics = metrics
         self.clock = clock

@@ -24,9 +24,11 @@ from pydantic import (
 
 from service.bundle import DEFAULT_BUNDLE
 from service.domain import TimbreError, Track
+from service.precision import Wish
 from service.runtime import cpus
 
 PREFIX = "TIMBRE_"
+MAX_STREAMS = 64
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _DEFAULT_PORT = re.compile(r"http://[^/]*:80|https://[^/]*:443")
@@ -65,11 +67,22 @@ class Settings(BaseModel):
     """Which side of a rollout this pod is on: stable, canary or baseline. Told in every answer."""
     runtime: Literal["openvino", "torch"] = "openvino"
     """Engine: openvino serves; torch is the reference and needs the train extra."""
-    streams: Annotated[int, Field(ge=1, le=64)] = 1
-    """Batches that run side by side; torch runs one."""
+    precision: Wish = "auto"
+    """What to compute in: auto takes the fastest here of those that the bundle has a gate for."""
+    ungated: bool = False
+    """For benchmarks only: serve a precision whose cost in accuracy nobody measured on such a CPU,
+    where it is asked for by name."""
+    profile: Literal["latency", "throughput"] = "latency"
+    """What streams are for where they are not set: latency has one with all threads, throughput
+    one for each thread."""
+    streams: Annotated[int, Field(ge=0, le=MAX_STREAMS)] = 0
+    """Batches that run side by side; 0 leaves it to the profile; torch runs one."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads of openvino over all streams; 0 takes the CPUs this process may use, which a
     container's CPU limit bounds. torch has OMP_NUM_THREADS."""
+    cache: Path | None = None
+    """Folder to remember speeds in, so that a next start need not measure them; timbre in
+    $XDG_CACHE_HOME or ~/.cache when not set."""
     max_batch: Annotated[int, Field(ge=1, le=64)] = 8
     """Windows in a batch at most."""
     queue_windows: Annotated[int, Field(ge=1, le=100_000)] = 128
@@ -99,6 +112,12 @@ class Settings(BaseModel):
     """Address that port is opened on; `timbre serve` takes its --host where this is not set."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged; each request is one `info` line."""
+
+    @property
+    def engine_streams(self) -> int:
+        """`streams`, or as many as the profile has."""
+        by_profile = 1 if self.profile == "latency" else min(self.engine_threads, MAX_STREAMS)
+        return self.streams or by_profile
 
     @property
     def engine_threads(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 from click.core import ParameterSource
@@ -27,6 +27,7 @@ from service import recordings
 from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.cli import formats
 from service.domain import TimbreError
+from service.precision import Wish
 from service.recordings import Answer, Outcome
 from service.runtime import cpus
 
@@ -84,6 +85,14 @@ class Totals:
     envvar="TIMBRE_BUNDLE",
     help="Folder of the model to load; the built-in one if not given.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Wish)),
+    envvar="TIMBRE_PRECISION",
+    default="fp32",
+    show_default=True,
+    help="What to compute in; auto takes the fastest here, as a server does.",
+)
 @click.option("--timeline", is_flag=True, help="Also tell the emotion of each window.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a file, one a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a header.")
@@ -106,6 +115,7 @@ def classify(  # noqa: PLR0917 - click calls it with names
     paths: Sequence[Path],
     url: str | None,
     bundle: Path | None,
+    precision: Wish,
     timeline: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
     as_csv: bool,  # noqa: FBT001
@@ -134,8 +144,8 @@ def classify(  # noqa: PLR0917 - click calls it with names
     """  # noqa: D301 (\b is click's mark for lines to leave as they are)
     if as_json + as_csv + (parquet is not None) > 1:
         raise click.UsageError("Take one of --json, --csv and --parquet.")
-    if url and context.get_parameter_source("bundle") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("--bundle loads a model here; with --url the server has its own.")
+    if url:
+        _refuse_local_options(context)
     found = recordings.find(paths)
     if not found:
         suffixes = " ".join(sorted(recordings.SUFFIXES))
@@ -155,10 +165,21 @@ def classify(  # noqa: PLR0917 - click calls it with names
     with ExitStack() as stack:
         try:
             with _stderr().status("Asking the server …" if url else "Loading the model …"):
-                labels, answer = _remote(url, stack) if url else _local(bundle or DEFAULT_BUNDLE)
+                labels, answer = (
+                    _remote(url, stack) if url else _local(bundle or DEFAULT_BUNDLE, precision)
+                )
         except KeyboardInterrupt:
             context.exit(INTERRUPTED)
         context.exit(_run(found, answer, output(labels), jobs=jobs if url else 1))
+
+
+def _refuse_local_options(context: click.Context) -> None:
+    """Refuse what only a model that is loaded here would heed; variables are for both."""
+    for option in ("bundle", "precision"):
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{option} is for a model loaded here; with --url the server has its own."
+            )
 
 
 def _run(
@@ -199,12 +220,21 @@ def _stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def _local(folder: Path) -> tuple[Sequence[str], Callable[[Path], Answer]]:
+def _local(folder: Path, precision: Wish) -> tuple[Sequence[str], Callable[[Path], Answer]]:
     """Load the model here; the labels, and what answers a recording."""
     from service.classifier import open_classifier  # noqa: PLC0415 - not for --url
+    from service.speeds import cache_folder, choose_precision  # noqa: PLC0415
 
-    bundle = open_bundle(folder)
-    classifier = open_classifier(bundle, threads=cpus())
+    bundle, threads = open_bundle(folder), cpus()
+    choice = choose_precision(
+        bundle,
+        precision,
+        runtime="openvino",
+        streams=1,
+        threads=threads,
+        cache=Path(chosen) if (chosen := os.environ.get("TIMBRE_CACHE")) else cache_folder(),
+    )
+    classifier = open_classifier(bundle, precision=choice.precision, threads=threads)
     return bundle.manifest.labels, lambda path: _heard(classifier, path)
 
 

@@ -19,8 +19,11 @@ from service import settings as configuration
 from service.access import Tokens
 from service.bundle import open_bundle
 from service.internal import listen
+from service.precision import candidates
+from service.runtime import cpu_features
 
 _BUNDLE = configuration.variable("bundle")
+_CACHE = configuration.variable("cache")
 _INTERNAL_HOST = configuration.variable("internal_host")
 _INTERNAL_PORT = configuration.variable("internal_port")
 _TOKEN_FILE = configuration.variable("token_file")
@@ -73,7 +76,13 @@ def serve(host: str, port: int, bundle: Path | None) -> None:
     folder = settings.bundle.absolute()
     # The server opens it all again: hashing costs a tenth of a second, and a refusal here is one
     # sentence, where there it would be the end of a long log.
-    open_bundle(folder)
+    candidates(
+        open_bundle(folder),
+        settings.precision,
+        runtime=settings.runtime,
+        features=cpu_features(),
+        ungated=settings.ungated,
+    )
     _require_free(host, port)
     if settings.internal_port:
         if settings.internal_port == port:
@@ -85,6 +94,8 @@ def serve(host: str, port: int, bundle: Path | None) -> None:
     if settings.token_file is not None:
         environment[_TOKEN_FILE] = str(settings.token_file.absolute())
         Tokens(settings.token_file).load()
+    if settings.cache is not None:
+        environment[_CACHE] = str(settings.cache.absolute())
     environment["BENTOML_DO_NOT_TRACK"] = "True"
     home = Path(service.__file__).parent.parent
     click.echo(_welcome(host, port), err=True)

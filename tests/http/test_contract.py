@@ -80,6 +80,9 @@ class TestDocument:
         assert facts["labels"] == list(bundle.manifest.labels) == list(LABELS)
         assert (facts["window_s"], facts["hop_s"]) == (WINDOW_S, HOP_S)
         assert (facts["runtime"], facts["precision"]) == ("openvino", "fp32")
+        assert facts["precision_choice"] == {"reason": "asked", "why": "asked for", "window_ms": {}}
+        assert facts["gate"] is None
+        assert (facts["streams"], facts["threads"]) == (1, 1)
 
 
 class TestHeaders:

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.audio import MAX_BODY_BYTES
 from service.bundle import Bundle
+from service.runtime import cpus
 from tests.support.audio import encoded, speech_like
 from tests.support.models import LABELS
 from tests.support.server import PATIENCE_S, Server, eventually, serving
@@ -100,6 +101,8 @@ def test_metrics_are_prometheus_s(server: Server, client: httpx.Client) -> None:
     assert model.labels["name"] == "tiny"
     assert model.labels["version"] == "1.0.0"
     assert model.labels["track"] == "stable"
+    assert (model.labels["precision"], model.labels["precision_reason"]) == ("fp32", "only")
+    assert (model.labels["streams"], model.labels["threads"]) == ("1", str(cpus()))
     assert families["timbre_ready"].samples[0].value == 1
     assert families["process_resident_memory_bytes"].samples[0].value > 0
     for path in ("/none/1", "/none/2"):

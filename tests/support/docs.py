@@ -60,7 +60,8 @@ how many seconds to wait. A 401 has `WWW-Authenticate`, as RFC 6750 describes it
 
 KINDS: dict[Any, str] = {
     Path: "a folder",
-    Path | None: "a file",
+    Path | None: "a path",
+    bool: "`true`, `false`",
     tuple[str, ...]: "origins between commas, or `*`",
     IPvAnyAddress: "an IP address",
 }
@@ -115,6 +116,8 @@ def _default(field: FieldInfo) -> str:
         return "the embedded model"
     if default in {None, ()}:
         return "none"
+    if isinstance(default, bool):
+        return f"`{default}`".lower()
     return f"`{default.value if isinstance(default, StrEnum) else default}`"
 
 

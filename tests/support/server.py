@@ -144,5 +144,9 @@ def _environment(bundle: Bundle, **variables: object) -> dict[str, str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TIMBRE_")
     }
-    environment |= {"TIMBRE_BUNDLE": str(bundle.folder), "BENTOML_DO_NOT_TRACK": "True"}
+    environment |= {
+        "TIMBRE_BUNDLE": str(bundle.folder),
+        "TIMBRE_CACHE": str(bundle.folder.parent / "cache"),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
     return environment | {name: str(value) for name, value in variables.items()}

@@ -1,4 +1,4 @@
-"""The runner's warm-up reaches what serving will use, and finds a model that doesn't fit."""
+"""Runners: warmed up with what serving will use, and computing what they say."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.bundle import Precision
 from service.domain import BundleError, Logits, Samples
-from service.runner import Wav2Vec2Runner
-from tests.support.bundles import tiny_bundle
+from service.runner import Wav2Vec2Runner, open_runner
+from service.runtime import OpenVINORuntime
+from tests.support.bundles import tiny_bundle, tiny_draft
 
 MAX_BATCH = 4
 
@@ -18,6 +20,7 @@ class TakingTurns:
     """A runtime whose streams take turns, as OpenVINO's requests do; it notes who got what."""
 
     name = "turns"
+    threads = 1
 
     def __init__(self, streams: int, labels: int) -> None:
         self.streams = streams
@@ -48,3 +51,56 @@ def test_a_model_with_other_labels_is_refused(tmp_path: Path) -> None:
     runner = Wav2Vec2Runner(bundle, TakingTurns(1, labels + 1), "fp32")
     with pytest.raises(BundleError, match=f"{labels + 1} scores for {labels} labels"):
         runner.warm_up(MAX_BATCH)
+
+
+class TestWhatIsComputed:
+    """A precision is told only where it is computed: OpenVINO takes it for a hint."""
+
+    @pytest.mark.parametrize(
+        ("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("int8", "f32")]
+    )
+    def test_openvino_is_told(
+        self, precision: Precision, hint: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """bf16 by name; what of an int8 network is not int8 is fp32."""
+        core = FakeCore(computes=hint)
+        monkeypatch.setattr("openvino.Core", lambda: core)
+        OpenVINORuntime(Path("fp32.xml"), streams=1, threads=1, precision=precision)
+        assert core.properties["INFERENCE_PRECISION_HINT"] == hint
+
+    def test_another_precision_than_asked_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On CPUs without bf16 OpenVINO computes in fp32 and says so only when it is asked."""
+        monkeypatch.setattr("openvino.Core", lambda: FakeCore(computes="f32"))
+        with pytest.raises(BundleError, match=r"computes fp32.xml in f32 on this CPU, not in bf16"):
+            OpenVINORuntime(Path("fp32.xml"), streams=1, threads=1, precision="bf16")
+
+    def test_torch_is_not_asked_for_another_precision(self, tmp_path: Path) -> None:
+        """It would compute bf16's weights, which are fp32's, in fp32."""
+        facts = tiny_draft().precisions["fp32"]
+        bundle = tiny_bundle(tmp_path, precisions={"bf16": facts})
+        with pytest.raises(BundleError, match="torch computes in fp32, not in bf16"):
+            open_runner(bundle, runtime="torch", precision="bf16", streams=1, threads=1)
+
+
+class FakeCore:
+    """Compiles anything, and says what it computes in."""
+
+    def __init__(self, *, computes: str) -> None:
+        self.properties: dict[str, object] = {}
+        self._computes = computes
+
+    def read_model(self, model: Path) -> Path:
+        return model
+
+    def compile_model(self, _: Path, __: str, properties: dict[str, object]) -> FakeCore:
+        self.properties = properties
+        return self
+
+    def get_property(self, _: str) -> FakeCore:
+        return self
+
+    def get_type_name(self) -> str:
+        return self._computes
+
+    def create_infer_request(self) -> None:
+        """None is needed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from ipaddress import IPv6Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from service.bundle import DEFAULT_BUNDLE
 from service.domain import Track
 from service.runtime import cpus
-from service.settings import Settings, SettingsError, load, variable
+from service.settings import MAX_STREAMS, Settings, SettingsError, load, variable
 
 INJECTED = ("PORT", "HOST", "SERVICE")
 """What Kubernetes puts after TIMBRE_ in every pod beside a Service called timbre."""
@@ -32,8 +33,12 @@ def test_without_variables_everything_has_its_default() -> None:
         ("bundle", "/models/a", Path("/models/a")),
         ("track", "canary", Track.CANARY),
         ("runtime", "torch", "torch"),
+        ("precision", "bf16", "bf16"),
+        ("ungated", "true", True),
+        ("profile", "throughput", "throughput"),
         ("streams", "2", 2),
         ("threads", "3", 3),
+        ("cache", "/cache", Path("/cache")),
         ("max_batch", "16", 16),
         ("queue_windows", "10", 10),
         ("decoders", "3", 3),
@@ -71,7 +76,7 @@ def test_an_empty_variable_is_not_set(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "least", "most", "step"),
     [
-        ("streams", 1, 64, 1),
+        ("streams", 0, MAX_STREAMS, 1),
         ("threads", 0, 256, 1),
         ("max_batch", 1, 64, 1),
         ("queue_windows", 1, 100_000, 1),
@@ -100,6 +105,9 @@ def test_a_number_is_accepted_up_to_its_bounds_and_no_further(
     [
         ("TIMBRE_TRACK", "purple"),
         ("TIMBRE_RUNTIME", "onnx"),
+        ("TIMBRE_PRECISION", "fp16"),
+        ("TIMBRE_UNGATED", "perhaps"),
+        ("TIMBRE_PROFILE", "fast"),
         ("TIMBRE_THREADS", "many"),
         ("TIMBRE_THREADS", "1.5"),
         ("TIMBRE_DEADLINE_S", "nan"),
@@ -195,6 +203,30 @@ def test_threads_are_counted_when_not_given() -> None:
     """As many as this process may use, which a container's CPU set limits."""
     assert Settings(threads=3).engine_threads == 3
     assert Settings().engine_threads == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "streams"),
+    [
+        ({}, 1),
+        ({"threads": 6}, 1),
+        ({"profile": "throughput", "threads": 6}, 6),
+        ({"profile": "throughput", "threads": 6, "streams": 2}, 2),
+        ({"profile": "throughput", "threads": MAX_STREAMS}, MAX_STREAMS),
+        ({"profile": "throughput", "threads": MAX_STREAMS + 1}, MAX_STREAMS),
+        ({"profile": "latency", "threads": 6, "streams": 2}, 2),
+    ],
+)
+def test_streams_follow_the_profile_unless_they_are_given(
+    given: dict[str, Any], streams: int
+) -> None:
+    """One with all threads for latency; one for each thread, as many as there may be, else."""
+    assert Settings(**given).engine_streams == streams
+
+
+def test_a_stream_for_each_cpu_where_threads_are_not_given_either() -> None:
+    """Throughput on the CPUs that this process may use."""
+    assert Settings(profile="throughput").engine_streams == min(cpus(), MAX_STREAMS)
 
 
 class TestCpus:

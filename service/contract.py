@@ -97,8 +97,8 @@ class PrecisionChoice(_Answer):
     """Why the precision is what it is."""
 
     reason: Reason
-    """asked for; only: nothing else was gated and is computed by this CPU; faster than fp32 here;
-    no-gain: nothing else is fast enough to be worth other answers."""
+    """asked for; only: nothing else was gated and is computed by this CPU; faster here than more
+    exact ones; no-gain: the most exact, and nothing is fast enough to be worth other answers."""
     why: str
     """The reason in words, with its figures."""
     window_ms: Mapping[Precision, float]

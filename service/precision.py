@@ -1,4 +1,4 @@
-"""Which of a bundle's precisions to serve: the one asked for, or the fastest here of the gated.
+"""Which of a bundle's precisions to serve: the one asked for, or what gains most here of the gated.
 
 Pure: what the CPU has and how long a window takes are told by the caller.
 """
@@ -17,8 +17,9 @@ Wish: TypeAlias = Literal["auto", "fp32", "bf16", "int8"]
 
 Reason: TypeAlias = Literal["asked", "only", "faster", "no-gain"]
 """Why a precision was chosen: it was asked for; nothing else was gated and is computed by this CPU;
-it gains enough on fp32; nothing gains enough on it."""
+it gains enough on the more exact ones; nothing gains enough on the most exact one."""
 
+# In the order of how exactly they compute.
 NEEDS: Mapping[Precision, frozenset[str]] = {
     "fp32": frozenset(),
     "bf16": frozenset({"amx_bf16", "avx512_bf16", "bf16"}),
@@ -28,7 +29,7 @@ NEEDS: Mapping[Precision, frozenset[str]] = {
 computes bf16 in fp32 or imitates it, and sums of int8 may saturate: not what was measured."""
 
 MIN_GAIN = 1.1
-"""How many times as fast as fp32 a precision must be, since it changes answers."""
+"""How many times as fast as a more exact precision another must be, since it changes answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,12 @@ class Choice:
     @property
     def why(self) -> str:
         """Say the reason, with the figures it rests on."""
-        figures = ", ".join(
-            f"{precision} {seconds * 1e3:.1f}" for precision, seconds in self.window_s.items()
-        )
-        return {
-            "asked": "asked for",
-            "only": "no other passed a gate and is computed by this CPU",
-            "faster": f"the fastest here (ms a window: {figures})",
-            "no-gain": f"no other is {MIN_GAIN:g} times as fast here (ms a window: {figures})",
-        }[self.reason]
+        if self.reason == "asked":
+            return "asked for"
+        if self.reason == "only":
+            return "no other passed a gate and is computed by this CPU"
+        figures = ", ".join(f"{name} {taken * 1e3:.1f}" for name, taken in self.window_s.items())
+        return f"no other is {MIN_GAIN:g} times as fast here (ms a window: {figures})"
 
 
 def candidates(
@@ -62,7 +60,7 @@ def candidates(
     features: Collection[str],
     ungated: bool = False,
 ) -> Sequence[Precision]:
-    """List what may be served for a wish: what was asked for; for auto all that is to be compared.
+    """List what may be served for a wish, the most exact first; auto has all to be compared.
 
     Args:
         bundle: whose precisions.
@@ -122,7 +120,7 @@ def choose(
 
     Args:
         wish: from the settings.
-        allowed: what may be served for it.
+        allowed: what may be served for it, the most exact first.
         measure: gives the seconds that a window takes here in each of some precisions.
     """
     if wish != "auto":
@@ -130,7 +128,6 @@ def choose(
     if len(allowed) == 1:
         return Choice(allowed[0], "only")
     window_s = measure(allowed)
-    fastest = min(allowed, key=window_s.__getitem__)
-    if "fp32" in allowed and window_s["fp32"] < MIN_GAIN * window_s[fastest]:
-        return Choice("fp32", "no-gain", window_s)
-    return Choice(fastest, "faster", window_s)
+    enough_s = MIN_GAIN * min(window_s.values())
+    chosen = next(precision for precision in allowed if window_s[precision] <= enough_s)
+    return Choice(chosen, "no-gain" if chosen == allowed[0] else "faster", window_s)

@@ -81,10 +81,11 @@ class Contender:
     def environment(self, model: Model, cpus: int) -> dict[str, str]:
         """Give the variables of its server."""
         if self.stack == "timbre":
-            bundle = model.bundle("int8" if self.precision == "int8" else "fp32")
             streams = cpus if self.layout == "many" else 1
             return {
-                "TIMBRE_BUNDLE": str(bundle),
+                "TIMBRE_BUNDLE": str(model.bundle),
+                "TIMBRE_PRECISION": self.precision,
+                "TIMBRE_UNGATED": "true",
                 "TIMBRE_STREAMS": str(streams),
                 "TIMBRE_THREADS": str(cpus),
                 "TIMBRE_LOG_LEVEL": "warning",
@@ -180,7 +181,7 @@ STACKS: Mapping[str, Stack] = {
 }
 
 
-IN_FP32_ONLY = frozenset({"compact"})
+WITHOUT_INT8 = frozenset({"compact"})
 """Its weights are trained: an int8 of it waits for one that is held to an accuracy."""
 
 
@@ -190,11 +191,9 @@ def of_model(model: str, *, int8: bool = True, bf16: bool = False) -> list[Conte
     The layout `many` is measured where it can be somebody's best: in int8, and on models without
     it; Flask has no other.
     """
-    rows = list(_fp32())
-    if model in IN_FP32_ONLY or not int8:
+    rows = [*_fp32(), *(_bf16() if bf16 else ())]
+    if model in WITHOUT_INT8 or not int8:
         return [*rows, *_many("fp32")]
-    if bf16:
-        rows.append(Contender("fastapi", "openvino", "bf16"))
     return [*rows, *_int8()]
 
 
@@ -206,6 +205,12 @@ def _fp32() -> Iterator[Contender]:
     for stack in ("fastapi", "litserve", "bentoml"):
         yield Contender(stack, "openvino", "fp32")
     yield Contender("timbre", "openvino", "fp32", sweep=True)
+
+
+def _bf16() -> Iterator[Contender]:
+    yield Contender("flask", "openvino", "bf16", "many")
+    for stack in ("fastapi", "litserve", "bentoml", "timbre"):
+        yield Contender(stack, "openvino", "bf16")
 
 
 def _int8() -> Iterator[Contender]:

@@ -1,13 +1,12 @@
 """A model in every form that a contender loads, made once and kept in a folder.
 
     torch/               safetensors in float32, for transformers and its pipeline
-    bundle-fp32/         a Timbre bundle; the peers with OpenVINO load the weights in it
-    bundle-int8/         the same with int8 weights by post-training quantisation, ungated
+    bundle/              a Timbre bundle; the peers with OpenVINO load the weights in it, too
     fp32.onnx int8.onnx  for ONNX Runtime, int8 by its own static quantisation
     model.json           what each of the benchmark's clips should be answered with
 
-A bundle's int8 weights lie where its fp32 weights belong, because the server has no setting for a
-precision yet; that is said in its card and in the report. When it has one, this is the place.
+What the bundle has beyond fp32 is ungated, unless the embedded one brought it: bf16 is fp32's
+weights, and int8 is quantised on a few clips without asking for accuracy.
 """
 
 from __future__ import annotations
@@ -24,13 +23,22 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.clips import SPEC, wavs, windows
-from service.bundle import DEFAULT_BUNDLE, open_bundle
+from benchmarks.peers.servers.engines import BUNDLE, open_engine, weights
+from service.bundle import (
+    DEFAULT_BUNDLE,
+    MANIFEST,
+    AudioDraft,
+    Precision,
+    open_bundle,
+    parse_manifest,
+    seal,
+)
 from service.domain import Samples
 
 CLIPS = 16
-RECIPE = 1
+INT8 = "openvino/int8.xml"
+RECIPE = 2
 """Raise it when what is made here changes: folders of another recipe are made anew."""
-IR = Path("openvino") / "fp32.xml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +55,10 @@ class Model:
     """Multiplications and additions of matrices for one clip, in 1e9."""
     logits: dict[str, list[list[float]]]
 
-    def bundle(self, precision: str) -> Path:
-        """The Timbre bundle of a precision."""
-        return self.folder / f"bundle-{precision}"
+    @property
+    def bundle(self) -> Path:
+        """The Timbre bundle with every precision."""
+        return self.folder / BUNDLE
 
 
 def prepare(
@@ -104,17 +113,18 @@ def _make(name: str, folder: Path) -> dict[str, Any]:
     said = architectures.logits(model, heard).tolist()
     parameters = sum(weight.numel() for weight in model.parameters())
     if name == "compact":
-        shutil.copytree(DEFAULT_BUNDLE, folder / "bundle-fp32")
+        shutil.copytree(DEFAULT_BUNDLE, folder / BUNDLE)
     else:
-        _bundle(name, model, folder / "bundle-fp32")
-    bundle = open_bundle(folder / "bundle-fp32")
+        _bundle(name, model, folder / BUNDLE)
+    manifest = open_bundle(folder / BUNDLE).manifest
+    _add(folder / BUNDLE, "bf16", manifest.precisions["fp32"].runtimes["openvino"])
     return {
         "recipe": RECIPE,
         "name": name,
         "labels": labels,
-        "temperature": bundle.manifest.precisions["fp32"].temperature,
+        "temperature": manifest.precisions["fp32"].temperature,
         "parameters": parameters,
-        "gflop": gflop(folder / "bundle-fp32" / IR),
+        "gflop": gflop(weights(folder, "openvino", "fp32")),
         "logits": {"fp32": said},
     }
 
@@ -147,34 +157,32 @@ def _quantise(folder: Path) -> list[list[float]]:
     import nncf
     import openvino
 
-    from benchmarks.peers.servers.engines import open_engine
-    from service.bundle import AudioDraft, seal
-
-    plain, quantised = folder / "bundle-fp32", folder / "bundle-int8"
     heard: Samples = np.load(folder / "windows.npy")
-    model = openvino.Core().read_model(plain / IR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch operators, for models that aren't torch's
-        made = nncf.quantize(
-            model,
-            nncf.Dataset([window[None] for window in heard]),
-            model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(heard),
-        )
-    shutil.rmtree(quantised, ignore_errors=True)
-    (quantised / IR).parent.mkdir(parents=True)
-    openvino.save_model(made, quantised / IR)
-    (quantised / "README.md").write_text(
-        "# int8, ungated\n\nFor measurements of speed only: quantised on a few synthetic clips, and"
-        " no accuracy was asked for. Its int8 weights are listed as fp32.\n",
-        encoding="utf-8",
-    )
-    facts = open_bundle(plain).manifest
-    draft = {field: getattr(facts, field) for field in AudioDraft.model_fields}
-    only = facts.precisions["fp32"].model_copy(update={"runtimes": {"openvino": IR.as_posix()}})
-    seal(quantised, AudioDraft.model_validate({**draft, "precisions": {"fp32": only}}))
+    if "int8" not in open_bundle(folder / BUNDLE).manifest.precisions:
+        model = openvino.Core().read_model(weights(folder, "openvino", "fp32"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch operators, for models that aren't torch's
+            made = nncf.quantize(
+                model,
+                nncf.Dataset([window[None] for window in heard]),
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(heard),
+            )
+        openvino.save_model(made, folder / BUNDLE / INT8)
+        _add(folder / BUNDLE, "int8", INT8)
     engine = open_engine("openvino", folder, precision="int8", threads=1)
     return [engine(window[None])[0].tolist() for window in heard]
+
+
+def _add(folder: Path, precision: Precision, path: str) -> None:
+    """Add a precision to a bundle, ungated and with fp32's calibration, unless it has it."""
+    manifest = parse_manifest((folder / MANIFEST).read_bytes(), str(folder))
+    if precision in manifest.precisions:
+        return
+    facts = manifest.precisions["fp32"].model_copy(update={"runtimes": {"openvino": path}})
+    draft = {field: getattr(manifest, field) for field in AudioDraft.model_fields}
+    precisions = {**manifest.precisions, precision: facts}
+    seal(folder, AudioDraft.model_validate({**draft, "precisions": precisions}))
 
 
 def _export(folder: Path, peers: Path, *, int8: bool, say: Callable[[str], object]) -> None:

@@ -139,8 +139,7 @@ def _blocks(results: Results, model: str) -> Iterator[str]:
                 yield (
                     "int8 is ungated: quantised for speed only, its accuracy unknown. Of random "
                     "weights rounding to int8 makes so much noise that a batch can have other "
-                    "labels than its clips alone. Timbre has no setting for a precision yet and "
-                    "was given the int8 weights as a bundle's only ones."
+                    "labels than its clips alone."
                 )
     if best := _best(results, model, rows):
         yield f"### {model}, each one's best\n\n{_block(results, model, best)}"

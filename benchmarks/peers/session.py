@@ -69,7 +69,7 @@ class Session:
             if any(row.stack == "timbre" for row in rows[name]):
                 self.say(f"{name}: where the CPU goes")
                 seconds = str(self.plan.bare_s / 2)
-                bundle = str(model.bundle("fp32"))
+                bundle = str(model.bundle)
                 results.anatomy[name] = _child(
                     "benchmarks.peers.anatomy", bundle, str(cpus), "--seconds", seconds
                 )

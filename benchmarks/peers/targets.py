@@ -104,7 +104,7 @@ def limits(results: Results, model: str, contender: Contender) -> str:
 def _ahead(results: Results) -> Iterator[Verdict]:
     for model in (BASE, COMPACT):
         rows = results.rows(model)
-        for precision in ("fp32", "int8"):
+        for precision in ("fp32", "bf16", "int8"):
             equal = [row for row in rows if row.precision == precision]
             yield from _best_of(results, model, equal, f"ahead of every peer at {precision}")
         yield from _best_of(results, model, rows, "ahead of every peer's best")

@@ -26,6 +26,8 @@ def test_every_contender_uses_each_cpu_once(contender: Contender) -> None:
     elif contender.stack == "timbre":
         assert given["TIMBRE_THREADS"] == "4"
         assert given["TIMBRE_STREAMS"] == ("4" if contender.layout == "many" else "1")
+        assert given["TIMBRE_PRECISION"] == contender.precision
+        assert given["TIMBRE_UNGATED"] == "true"
     else:
         assert int(given["BENCH_WORKERS"]) * int(given["BENCH_THREADS"]) == 4
     assert "9999" in " ".join(contender.command(Place(Path("python"), 9999, 4)))
@@ -34,7 +36,7 @@ def test_every_contender_uses_each_cpu_once(contender: Contender) -> None:
 def test_every_stack_is_measured_with_the_engine_of_the_others() -> None:
     """So that a reader sees what the engine gives and what the service does."""
     for precision, rows in groupby(
-        sorted(of_model("wav2vec2-base"), key=lambda row: row.precision),
+        sorted(of_model("wav2vec2-base", bf16=True), key=lambda row: row.precision),
         key=lambda row: row.precision,
     ):
         stacks = {row.stack for row in rows if row.engine == "openvino"}

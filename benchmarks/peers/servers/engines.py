@@ -6,6 +6,7 @@ would otherwise compute in bf16 what is called fp32 here.
 
 from __future__ import annotations
 
+import json
 import queue
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 Engine: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Windows [batch, samples] → logits [batch, labels]."""
 
+BUNDLE = "bundle"
+"""The Timbre bundle in a model's folder; see models.py."""
 INPUT = "input_values"
 HINTS: Mapping[str, str] = MappingProxyType({"fp32": "f32", "int8": "f32", "bf16": "bf16"})
 """OpenVINO's name of what is computed where the weights aren't int8."""
@@ -29,8 +32,8 @@ def weights(folder: Path, engine: str, precision: str) -> Path:
         return folder / "torch"
     if engine == "onnxruntime":
         return folder / f"{precision}.onnx"
-    # A Timbre bundle names its weights fp32, whatever is in them; see models.py.
-    return folder / f"bundle-{'int8' if precision == 'int8' else 'fp32'}" / "openvino" / "fp32.xml"
+    facts = json.loads((folder / BUNDLE / "bundle.json").read_text(encoding="utf-8"))
+    return folder / BUNDLE / str(facts["precisions"][precision]["runtimes"]["openvino"])
 
 
 def open_engine(

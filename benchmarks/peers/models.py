@@ -37,6 +37,9 @@ from service.domain import Samples
 
 CLIPS = 16
 INT8 = "openvino/int8.xml"
+HEAD = ".*classifier.*"
+"""Stays in floating point, as grouped convolutions do: in int8, OpenVINO 2026.4 gives every window
+of a batch but the first wrong logits, and on CPUs with AMX the convolution wrong values."""
 RECIPE = 2
 """Raise it when what is made here changes: folders of another recipe are made anew."""
 
@@ -167,6 +170,7 @@ def _quantise(folder: Path) -> list[list[float]]:
                 nncf.Dataset([window[None] for window in heard]),
                 model_type=nncf.ModelType.TRANSFORMER,
                 subset_size=len(heard),
+                ignored_scope=nncf.IgnoredScope(types=["GroupConvolution"], patterns=[HEAD]),
             )
         openvino.save_model(made, folder / BUNDLE / INT8)
         _add(folder / BUNDLE, "int8", INT8)

@@ -136,11 +136,7 @@ def _blocks(results: Results, model: str) -> Iterator[str]:
         if block:
             yield f"### {model}, {precision}\n\n{_block(results, model, block)}"
             if precision == "int8":
-                yield (
-                    "int8 is ungated: quantised for speed only, its accuracy unknown. Of random "
-                    "weights rounding to int8 makes so much noise that a batch can have other "
-                    "labels than its clips alone."
-                )
+                yield "int8 is ungated: quantised for speed only, its accuracy unknown."
     if best := _best(results, model, rows):
         yield f"### {model}, each one's best\n\n{_block(results, model, best)}"
 

@@ -214,6 +214,8 @@ class TestOutcome:
             ("--json", "--csv", "a.wav"),
             ("--csv", "--parquet", "x", "a.wav"),
             ("--url", "http://host", "--bundle", "x", "a.wav"),
+            ("--url", "http://host", "--precision", "fp32", "a.wav"),
+            ("--precision", "fp16", "a.wav"),
             ("--jobs", "0", "a.wav"),
         ],
     )
@@ -242,6 +244,21 @@ class TestOutcome:
             assert result.exit_code == 1
             assert result.stderr.startswith("Error: ")
             assert result.stderr.count("\n") == 1
+
+    def test_a_precision_the_bundle_lacks_is_one_sentence(
+        self, classify: Classify, calls: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As an option or as the server's variable; fp32 and auto are there."""
+        clip = calls / "a.wav"
+        exact = classify(clip).stdout
+        for precision in ("fp32", "auto"):
+            assert classify(clip, "--precision", precision).stdout == exact
+        refused = classify(clip, "--precision", "int8")
+        assert refused.exit_code == 1
+        assert "has no int8 for openvino; ask for a precision it has (fp32)." in refused.stderr
+        monkeypatch.setenv("TIMBRE_PRECISION", "int8")
+        assert classify(clip).stderr == refused.stderr
+        assert classify(clip, "--precision", "fp32").stdout == exact
 
     def test_help_teaches(self, classify: Classify) -> None:
         """Examples, and what the exit codes mean."""

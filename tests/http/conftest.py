@@ -19,6 +19,7 @@ from service.classifier import Classifier, open_classifier
 from service.serving import Decoder
 from tests.support.asking import DOCUMENT, GUARDED, Standing, checking
 from tests.support.models import tiny_model_bundle
+from tests.support.precisions import with_precisions
 from tests.support.stand import Stand, standing
 
 
@@ -26,6 +27,12 @@ from tests.support.stand import Stand, standing
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a model that loads in both runtimes."""
     return tiny_model_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def precise(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The same model in every precision, all of them gated."""
+    return with_precisions(tiny, tmp_path_factory.mktemp("precise") / "tiny")
 
 
 @pytest.fixture(scope="session")

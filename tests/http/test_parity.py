@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.bundle import Bundle
+from service.bundle import Bundle, Precision
 from service.classifier import Classifier, open_classifier
+from service.domain import BundleError
+from service.precision import candidates
+from service.runtime import cpu_features
 from service.serving import Served
 from tests.support.audio import encoded, speech_like
 from tests.support.stand import Stand, standing
@@ -23,6 +26,8 @@ LOGIT_BOUND = 1e-4
 """Between a clip alone and the same clip under load, fp32."""
 RUNTIME_BOUND = 1e-3
 """Between OpenVINO and torch, both computing in fp32 with the same fp16-rounded weights."""
+FAR = 2.0
+"""More than rounding does to a logit of the tiny model, whose labels' spread is 0.25."""
 MAX_BATCH = 8
 ROOM = {"queue_windows": 100_000, "decode_backlog": CLIPS, "deadline_s": 600.0}
 """So that nothing is refused: this is about answers."""
@@ -113,6 +118,49 @@ async def test_over_http_too(clips: list[bytes], classifier: Classifier) -> None
             assert answer.json()["probabilities"] == pytest.approx(
                 dict(expected.probabilities), abs=LOGIT_BOUND
             )
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+async def test_a_precision_keeps_within_its_bound_or_is_not_served(
+    precision: Precision, precise: Bundle, clips: list[bytes]
+) -> None:
+    """Where the CPU computes it, load moves no logit further, and no label that isn't as close."""
+    features = cpu_features()
+    if precision not in candidates(precise, "auto", runtime="openvino", features=features):
+        with pytest.raises(BundleError):
+            candidates(precise, precision, runtime="openvino", features=features)
+        return
+    gate = precise.manifest.precisions[precision].gate
+    bound = gate.parity if gate else LOGIT_BOUND
+    under_test = open_classifier(precise, precision=precision, streams=2, threads=2)
+    largest = 0.0
+    async with standing(under_test, streams=2, max_batch=MAX_BATCH, **ROOM) as stand:
+        far = stand.serving.clock() + 600
+        together = await asyncio.gather(
+            *(stand.serving.classify(clip, deadline=far) for clip in clips[:100])
+        )
+        assert max(stand.runner.batches) == MAX_BATCH
+        for served in together:
+            loaded = logits_of(stand, served)
+            alone = np.concatenate([under_test.runner([window]) for window in served.heard.batch])
+            largest = max(largest, float(np.abs(loaded - alone).max()))
+            best, next_best = np.sort(alone, axis=1)[:, -1:-3:-1].T
+            moved = loaded.argmax(axis=1) != alone.argmax(axis=1)
+            assert not np.any(moved & (best - next_best > 2 * bound))
+    logger.info("largest difference of a logit in %s: %.3g", precision, largest)
+    assert largest <= bound
+
+
+def test_reduced_precisions_are_computed_as_such(precise: Bundle, clips: list[bytes]) -> None:
+    """Their answers are near those of fp32, but not the same, which would be fp32 by their name."""
+    reference = open_classifier(precise)
+    batch = reference.hear(clips[0]).batch
+    exact = np.array(reference.runner(batch))
+    here = candidates(precise, "auto", runtime="openvino", features=cpu_features())
+    for precision in set(here) - {"fp32"}:
+        reduced = np.array(open_classifier(precise, precision=precision).runner(batch))
+        assert 0 < np.abs(reduced - exact).max() < FAR, precision
 
 
 def test_the_runtimes_agree(

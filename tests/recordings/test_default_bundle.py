@@ -35,8 +35,8 @@ def speech(speech_data: Path) -> list[recordings.Labelled]:
 def test_over_http_it_says_what_its_card_says(
     classifier: Classifier, speech: list[recordings.Labelled]
 ) -> None:
-    """Every label and decision is the evaluation's, and so is the accuracy in the bundle."""
-    with running() as server:
+    """In fp32 every label, every decision and the accuracy are the evaluation's."""
+    with running(TIMBRE_PRECISION="fp32") as server:
         found = recordings.over_http(server.port, classifier, speech)
     figures = open_bundle(DEFAULT_BUNDLE).manifest.precisions["fp32"].metrics["validation"]
     assert found["clips"] == figures["clips"]

@@ -7,16 +7,22 @@ one event loop, as the batcher does.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import NoReturn, Self
 
 from service.domain import Overloaded
+from service.rates import Arrivals, Pace
 
 RATE_MEMORY_S = 30.0
 """Seconds of work after which a measurement of the drain rate has faded to 1/e."""
+
+ASKED_MEMORY_S = 30.0
+"""Seconds over which the rate of windows asked for is smoothed: five clips a second at random then
+make it waver by 6%, which is within the 10% that a HorizontalPodAutoscaler ignores."""
 
 DEFAULT_RETRY_S = 2.0
 """Retry-After before the first window has been drained."""
@@ -32,25 +38,25 @@ CLIP_MEMORY = 0.05
 
 
 class Permit:
-    """Leave to work on a clip; gives its windows back once, at the latest on leaving `with`."""
+    """Leave to work on a clip; gives its places back once, at the latest on leaving `with`."""
 
-    __slots__ = ("_give_back", "_windows")
+    __slots__ = ("_give_back", "_places")
 
-    def __init__(self, windows: int, give_back: Callable[[int], None]) -> None:
-        """Hold the windows until `give_back` is called with them."""
-        self._windows = windows
+    def __init__(self, places: int, give_back: Callable[[int], None]) -> None:
+        """Hold places, for windows or for a clip, until `give_back` is called with them."""
+        self._places = places
         self._give_back = give_back
 
     @property
-    def windows(self) -> int:
-        """Windows still held; 0 once released."""
-        return self._windows
+    def places(self) -> int:
+        """Places still held; 0 once released."""
+        return self._places
 
     def release(self) -> None:
-        """Give the windows back; again does nothing."""
-        windows, self._windows = self._windows, 0
-        if windows:
-            self._give_back(windows)
+        """Give the places back; again does nothing."""
+        places, self._places = self._places, 0
+        if places:
+            self._give_back(places)
 
     def __enter__(self) -> Self:
         """Hold the permit, which counts since it was given."""
@@ -66,40 +72,76 @@ class Permit:
         self.release()
 
 
-class Admission:
-    """Lets at most `capacity` windows in at a time. `clock` gives seconds.
+@dataclass(slots=True)
+class _Held:
+    """What is inside, of everybody or of one client."""
 
-    `admitted_windows` and `refused_windows` only grow; their sum is the demand, which goes on
-    rising under overload where the work in flight stops at `capacity`. A clip refused before its
-    body was read counts as an average clip, hence the fraction.
+    windows: int = 0
+    """With a permit."""
+    clips: int = 0
+    """Being decoded: their windows are not known yet."""
+
+
+_NOTHING = _Held()
+
+
+class Admission:
+    """Lets `capacity` windows in at a time, and `backlog` clips whose windows aren't known yet.
+
+    One client may hold `client_share` of both: 1.0 lets anyone have it all. A client is whatever
+    tells it from others, and is remembered while it holds something. `clock` gives seconds.
+
+    `admitted_windows` and `refused_windows` only grow; their sum is what was asked for, which goes
+    on rising under overload where the work in flight stops at `capacity`. A clip of unknown size
+    counts as an average clip, hence the fraction.
     """
 
-    def __init__(self, capacity: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raise ValueError unless there is room for one window."""
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1 window, got {capacity}")
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        backlog: int,
+        client_share: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raise ValueError unless there is room for one window, one clip, and some for a client."""
+        if capacity < 1 or backlog < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity=}, {backlog=}")
+        if not 0 < client_share <= 1:
+            raise ValueError(f"a share is above 0 and at most 1, got {client_share}")
         self.capacity = capacity
+        self.backlog = backlog
+        self.client_share = client_share
         self.admitted_windows = 0
         self.refused_windows = 0.0
         self._clock = clock
-        self._in_flight = 0
+        self._all = _Held()
+        self._clients: dict[Hashable, _Held] = {}
         self._average_clip: float | None = None
-        # The drain rate: windows drained over the busy seconds they took, both fading at each
-        # release by RATE_MEMORY_S, so that a window and its seconds keep the same weight.
-        self._drained = 0.0
-        self._busy_s = 0.0
+        self._asked = Arrivals(ASKED_MEMORY_S, clock=clock)
+        # The drain rate: windows drained over the busy seconds they took.
+        self._drain = Pace(RATE_MEMORY_S)
         self._since_release_s = 0.0
         self._measured_at = clock()
 
     @property
     def in_flight(self) -> int:
         """Windows with a permit."""
-        return self._in_flight
+        return self._all.windows
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for even one window."""
-        return self._in_flight >= self.capacity
+        """Whether there is no room for even one more window or clip.
+
+        Clips being decoded are expected to need an average clip's windows: else clips would be let
+        in to be decoded for nothing.
+        """
+        return self._no_room(self._all, 1.0)
+
+    @property
+    def asked_per_s(self) -> float:
+        """Windows asked for in a second, smoothed over `ASKED_MEMORY_S`, refused ones included."""
+        return self._asked.per_s
 
     @property
     def retry_after_s(self) -> float:
@@ -108,54 +150,111 @@ class Admission:
         Within [MIN_RETRY_S, MAX_RETRY_S]; DEFAULT_RETRY_S while no rate has been measured.
         """
         self._measure()
-        if not self._drained:
+        if not self._drain.amount:
             return DEFAULT_RETRY_S
-        drain_s = self._in_flight * (self._busy_s + self._since_release_s) / self._drained
+        busy_s = self._drain.seconds + self._since_release_s
+        drain_s = self.in_flight * busy_s / self._drain.amount
         return min(max(drain_s, MIN_RETRY_S), MAX_RETRY_S)
 
-    def check(self) -> None:
-        """Raise Overloaded when full; for the header-time gate, when a clip's size is unknown."""
+    def check(self, client: Hashable = None) -> None:
+        """Raise Overloaded when full, or when the client's share is.
+
+        For the gate at header time, when a clip's size is unknown.
+        """
         if self.full:
-            self.refuse(self._reason)
+            self.refuse(self._everybody(self._all))
+        held = self._clients.get(client)
+        if held and self._no_room(held, self.client_share):
+            self.refuse(self._one_client(held))
 
     def refuse(self, reason: str) -> NoReturn:
         """Raise Overloaded for a clip of unknown size, which counts as an average one."""
-        self.refused_windows += 1.0 if self._average_clip is None else self._average_clip
-        raise Overloaded(reason, self.retry_after_s)
+        self._refuse(self._average, reason)
 
-    def admit(self, windows: int) -> Permit:
+    def expect(self, client: Hashable = None) -> Permit:
+        """Let a clip be decoded until the permit is released; raises Overloaded as `check` does."""
+        self.check(client)
+        self._all.clips += 1
+        self._of(client).clips += 1
+        return Permit(1, partial(self._decoded, client))
+
+    def admit(self, windows: int, client: Hashable = None) -> Permit:
         """Let a clip of that many windows in; raises Overloaded at once when they don't fit.
 
-        A clip larger than `capacity` gets in when nothing else is: it would never be served.
+        A clip larger than there is room gets in when nothing else is, and one larger than its
+        client's share when the client has nothing else in: it would never be served.
         """
         if windows < 0:
             raise ValueError(f"a clip cannot have {windows} windows")
         if self._average_clip is None:
             self._average_clip = float(windows)
         self._average_clip += CLIP_MEMORY * (windows - self._average_clip)
-        if self._in_flight and windows > max(0, self.capacity - self._in_flight):
-            self.refused_windows += windows
-            raise Overloaded(self._reason, self.retry_after_s)
+        held = self._clients.get(client, _NOTHING)
+        if self._too_many(windows, self._all, 1.0):
+            self._refuse(windows, self._everybody(self._all))
+        if self._too_many(windows, held, self.client_share):
+            self._refuse(windows, self._one_client(held))
         self._measure()
-        self._in_flight += windows
+        self._all.windows += windows
         self.admitted_windows += windows
-        return Permit(windows, self._release)
+        self._asked.add(windows)
+        if windows:
+            self._of(client).windows += windows
+        return Permit(windows, partial(self._release, client))
 
-    def _release(self, windows: int) -> None:
+    def _decoded(self, client: Hashable, clips: int) -> None:
+        self._all.clips -= clips
+        self._of(client).clips -= clips
+        self._forget(client)
+
+    def _release(self, client: Hashable, windows: int) -> None:
         self._measure()
-        self._in_flight -= windows
-        kept = math.exp(-self._since_release_s / RATE_MEMORY_S)
-        self._drained = self._drained * kept + windows
-        self._busy_s = self._busy_s * kept + self._since_release_s
+        self._all.windows -= windows
+        self._of(client).windows -= windows
+        self._forget(client)
+        self._drain.add(windows, self._since_release_s)
         self._since_release_s = 0.0
+
+    def _refuse(self, windows: float, reason: str) -> NoReturn:
+        self.refused_windows += windows
+        self._asked.add(windows)
+        raise Overloaded(reason, self.retry_after_s)
+
+    def _no_room(self, held: _Held, share: float) -> bool:
+        expected = held.windows + held.clips * max(1.0, self._average)
+        return expected >= share * self.capacity or held.clips >= share * self.backlog
+
+    def _too_many(self, windows: int, held: _Held, share: float) -> bool:
+        beside = held.windows > 0 and windows > 0
+        return beside and held.windows + windows > share * self.capacity
+
+    def _of(self, client: Hashable) -> _Held:
+        return self._clients.setdefault(client, _Held())
+
+    def _forget(self, client: Hashable) -> None:
+        if self._clients[client] == _NOTHING:
+            del self._clients[client]
 
     def _measure(self) -> None:
         """Count the time up to now if it was busy: an idle engine is not a slow one."""
         now = self._clock()
-        if self._in_flight:
+        if self.in_flight:
             self._since_release_s += now - self._measured_at
         self._measured_at = now
 
     @property
-    def _reason(self) -> str:
-        return f"{self._in_flight} of {self.capacity} windows are in flight"
+    def _average(self) -> float:
+        return 1.0 if self._average_clip is None else self._average_clip
+
+    def _everybody(self, held: _Held) -> str:
+        return (
+            f"{held.windows} of {self.capacity} windows are in flight and {held.clips} of "
+            f"{self.backlog} clips are being decoded."
+        )
+
+    def _one_client(self, held: _Held) -> str:
+        return (
+            f"This client has {held.windows} windows in flight and {held.clips} clips being "
+            f"decoded; it may have {self.client_share:.0%} of the server's {self.capacity} "
+            f"windows and {self.backlog} clips."
+        )

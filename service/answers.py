@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from service.contract import (
+    BATCH,
+    SERVER_TIMING,
     AudioReport,
     Classification,
     ModelFacts,
@@ -48,6 +50,22 @@ def classification(
             total=_ms(total_s),
         ),
     )
+
+
+def clip_headers(served: Served, *, total_s: float) -> dict[str, str]:
+    """Say in headers how a clip was served, for answers that have no other place for it."""
+    times = {
+        "decode": served.decode_s,
+        "queue": served.queue_s,
+        "inference": served.inference_s,
+        "total": total_s,
+    }
+    headers = {
+        SERVER_TIMING: ", ".join(f"{name};dur={_ms(spent)}" for name, spent in times.items())
+    }
+    if served.dispatch is not None:
+        headers[BATCH] = f"{served.dispatch};windows={served.largest_batch}"
+    return headers
 
 
 def ranking(result: Result, top_k: int | None) -> list[ScoredLabel]:

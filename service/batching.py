@@ -19,6 +19,7 @@ from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from service.domain import DeadlineExceeded, EngineFailed, NotReady, TimbreError
+from service.rates import Pace
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -29,6 +30,9 @@ the most a batch may have, or alone because the batch it was in had failed."""
 
 DropReason: TypeAlias = Literal["cancelled", "deadline", "failed"]
 """Why a queued item never ran: its client left, its time was up, or its clip had failed already."""
+
+PACE_MEMORY_S = 30.0
+"""Seconds of a stream's work after which a measurement of the streams' pace has faded to 1/e."""
 
 NOT_READY_RETRY_S = 1.0
 """A closed batcher means a pod on its way out; by then another one takes the clip."""
@@ -58,13 +62,15 @@ class Batched(Generic[Answer]):
     """A clip's answers in the order of its items, and how it came by them.
 
     `engine_s` is the time (seconds) at least one of its items was in the engine, `queue_s` the
-    rest of its time in the batcher; `largest_batch` counts items, its own and its neighbours'.
+    rest of its time in the batcher; `largest_batch` counts items, its own and its neighbours', and
+    `dispatch` is why that one was sent (None for a clip without items).
     """
 
     answers: tuple[Answer, ...]
     queue_s: float
     engine_s: float
     largest_batch: int
+    dispatch: DispatchReason | None
 
 
 @dataclass(slots=True, eq=False)
@@ -83,12 +89,14 @@ class _Clip(Generic[Item, Answer]):
     entered: float = 0.0
     engine_s: float = 0.0
     largest_batch: int = 0
+    dispatch: DispatchReason | None = None
 
-    def enter(self, now: float, batch: int) -> None:
+    def enter(self, now: float, batch: int, reason: DispatchReason) -> None:
         if not self.running:
             self.entered = now
         self.running += 1
-        self.largest_batch = max(self.largest_batch, batch)
+        if batch > self.largest_batch:
+            self.largest_batch, self.dispatch = batch, reason
 
     def leave(self, now: float) -> None:
         self.running -= 1
@@ -143,13 +151,25 @@ class Batcher(Generic[Item, Answer]):
         self._line: deque[_Clip[Item, Answer]] = deque()
         # Items of a failed batch: each runs alone, and before the line, as it has had its turn.
         self._suspects: deque[_Seat[Item, Answer]] = deque()
+        self._in_line = 0
         self._started: dict[asyncio.Future[_Outcome[Answer]], float] = {}
+        # A stream's: the seconds are those it is kept from others, its way to the engine included.
+        self._pace = Pace(PACE_MEMORY_S)
         self._closed = False
 
     @property
     def queued(self) -> int:
         """Items that wait for the engine."""
-        return len(self._suspects) + sum(len(clip.waiting) for clip in self._line)
+        return self._in_line + len(self._suspects)
+
+    @property
+    def items_per_s(self) -> float:
+        """Items a second that all streams together make while all are busy; 0 if none has yet.
+
+        Measured of late, in batches as large as they came: a stream that could make fuller ones
+        has a little more to give.
+        """
+        return self._streams * self._pace.per_s
 
     @property
     def longest_run_s(self) -> float:
@@ -165,7 +185,7 @@ class Batcher(Generic[Item, Answer]):
         if self._closed:
             raise NotReady("the server is shutting down", NOT_READY_RETRY_S)
         if len(items) == 0:
-            return Batched((), 0.0, 0.0, 0)
+            return Batched((), 0.0, 0.0, 0, None)
         loop = asyncio.get_running_loop()
         now = self._clock()
         clip: _Clip[Item, Answer] = _Clip(
@@ -174,6 +194,7 @@ class Batcher(Generic[Item, Answer]):
         # A timer, since a busy or stuck engine may not come back to the queue in time.
         timer = loop.call_later(max(0.0, deadline - now), self._expire, clip)
         self._line.append(clip)
+        self._in_line += len(items)
         self._dispatch("idle")
         try:
             await clip.done
@@ -185,7 +206,7 @@ class Batcher(Generic[Item, Answer]):
         if clip.error is not None:
             raise clip.error
         answers = tuple(clip.answers[index] for index in range(len(clip.items)))
-        return Batched(answers, queue_s, engine_s, clip.largest_batch)
+        return Batched(answers, queue_s, engine_s, clip.largest_batch, clip.dispatch)
 
     async def close(self) -> None:
         """Refuse new clips at once, then return when those taken have ended and no stream runs.
@@ -203,11 +224,12 @@ class Batcher(Generic[Item, Answer]):
             batch, alone = self._take()
             if not batch:
                 return
+            full = len(batch) == self._max_batch
+            why: DispatchReason = "retry" if alone else "full" if full else reason
             now = self._clock()
             for clip, _ in batch:
-                clip.enter(now, len(batch))
-            full = len(batch) == self._max_batch
-            self._observer.dispatched(len(batch), "retry" if alone else "full" if full else reason)
+                clip.enter(now, len(batch), why)
+            self._observer.dispatched(len(batch), why)
             items = [clip.items[index] for clip, index in batch]
             future = asyncio.get_running_loop().run_in_executor(
                 self._pool, _timed, self._run, items, self._clock
@@ -229,6 +251,7 @@ class Batcher(Generic[Item, Answer]):
             if self._gone(clip):
                 continue
             batch.append((clip, clip.waiting.popleft()))
+            self._in_line -= 1
             self._line.popleft()
             if clip.waiting:
                 self._line.append(clip)
@@ -238,13 +261,14 @@ class Batcher(Generic[Item, Answer]):
         self, batch: list[_Seat[Item, Answer]], future: asyncio.Future[_Outcome[Answer]]
     ) -> None:
         """Hand out a batch's answers, or find out who made it fail; then feed the free stream."""
-        del self._started[future]
+        began = self._started.pop(future)
         result, seconds = future.result()
         self._observer.computed(seconds)
         now = self._clock()
         for clip, _ in batch:
             clip.leave(now)
         if not isinstance(result, BaseException):
+            self._pace.add(len(batch), now - began)
             for (clip, index), answer in zip(batch, result, strict=True):
                 clip.answer(index, answer)
         elif len(batch) > 1:
@@ -281,6 +305,7 @@ class Batcher(Generic[Item, Answer]):
         dropped = len(clip.waiting)
         if clip.waiting:
             self._line.remove(clip)
+            self._in_line -= dropped
             clip.waiting.clear()
         if self._suspects:
             kept = deque(seat for seat in self._suspects if seat[0] is not clip)

@@ -162,11 +162,28 @@ class HubRequest(BaseModel):
 RAW_TYPES = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg", "application/octet-stream")
 REQUEST_ID = "x-request-id"
 MODEL_VERSION = "x-model-version"
+SERVER_TIMING = "server-timing"
+BATCH = "x-batch"
 
 _TEXT = {"type": "string"}
 _HEADERS = {
     REQUEST_ID: {"description": "The request's id, taken over when it was sent.", "schema": _TEXT},
     MODEL_VERSION: {"description": "Version of the model that is served.", "schema": _TEXT},
+}
+_CLIP_HEADERS = {
+    **_HEADERS,
+    SERVER_TIMING: {
+        "description": "Where the time went, in milliseconds: `decode`, `queue`, `inference`, "
+        "`total`, each as `name;dur=1.5` (W3C Server Timing).",
+        "schema": _TEXT,
+    },
+    BATCH: {
+        "description": "The largest batch with a window of the clip: why it was sent and its "
+        "windows, its neighbours' included, such as `full;windows=8` (RFC 9651). `idle`: at once "
+        "into a free engine; `backlog`: all that had queued; `full`: the most a batch may have; "
+        "`retry`: alone after a failed one. Not sent for a clip without speech.",
+        "schema": _TEXT,
+    },
 }
 
 
@@ -222,7 +239,7 @@ def openapi(*, tokens: bool) -> dict[str, Any]:
                         "content": {**raw, "multipart/form-data": multipart},
                     },
                     "responses": {
-                        "200": _answer("The emotion", "Classification"),
+                        "200": _answer("The emotion", "Classification", _CLIP_HEADERS),
                         **classify_problems,
                     },
                 }
@@ -247,7 +264,7 @@ def openapi(*, tokens: bool) -> dict[str, Any]:
                     "responses": {
                         "200": {
                             "description": "Labels, likeliest first",
-                            "headers": _HEADERS,
+                            "headers": _CLIP_HEADERS,
                             "content": {
                                 "application/json": {
                                     "schema": {
@@ -268,7 +285,7 @@ def openapi(*, tokens: bool) -> dict[str, Any]:
                     "summary": "The facts of the model that is served",
                     "parameters": [_REQUEST_ID_PARAMETER],
                     "responses": {
-                        "200": _answer("The facts", "ModelFacts"),
+                        "200": _answer("The facts", "ModelFacts", _HEADERS),
                         **_problems((*refused, 503)),
                     },
                 }
@@ -302,11 +319,11 @@ CLASSIFY_STATUSES = tuple(
 )
 
 
-def _answer(description: str, model: str) -> dict[str, Any]:
+def _answer(description: str, model: str, headers: Mapping[str, Any]) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{model}"}
     return {
         "description": description,
-        "headers": _HEADERS,
+        "headers": headers,
         "content": {"application/json": {"schema": schema}},
     }
 

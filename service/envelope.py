@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from service import problems
 from service.contract import MODEL_VERSION, REQUEST_ID
+from service.domain import Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -137,9 +138,13 @@ class Envelope:
         if serving is not None:
             metrics = serving.metrics
             metrics.requests.labels(exchange.route, str(exchange.status)).inc()
-            metrics.request_seconds.labels(exchange.route).observe(seconds)
+            # Refusals are quick, and would hide under overload how slow answers have become.
+            if exchange.served is not None:
+                metrics.request_seconds.labels(exchange.route).observe(seconds)
             if exchange.problem:
                 metrics.problems.labels(exchange.problem).inc()
+            if exchange.problem == Overloaded.slug:
+                metrics.refusal_seconds.observe(seconds)
         if logger.isEnabledFor(logging.INFO):
             logger.info("request", extra={"fields": _fields(exchange, seconds, serving)})
 

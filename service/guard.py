@@ -7,12 +7,28 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.datastructures import Headers
 from starlette.websockets import WebSocketClose
 
+from service.access import digest
 from service.problems import CHALLENGE, Unauthorized
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from service.access import Tokens
+
+_CLIENT = "timbre.client"
+
+
+def client_of(scope: Scope) -> Hashable:
+    """Tell whose a request is: its token's, or where none is asked for its address's.
+
+    Never to be logged or told. The address is the peer's, or the one that a proxy names which the
+    server is told to trust.
+    """
+    peer = scope.get("client")
+    who: Hashable = scope.get(_CLIENT) or (peer[0] if peer else None)
+    return who
 
 
 class _Desk(Protocol):
@@ -44,6 +60,7 @@ class Guard:
                 raise Unauthorized(
                     "This token is not accepted.", challenge=f'{CHALLENGE}, error="invalid_token"'
                 )
+            scope[_CLIENT] = digest(token)
         await self._app(scope, receive, send)
 
 

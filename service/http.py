@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,7 +20,7 @@ from service.batching import NOT_READY_RETRY_S
 from service.cors import Cors
 from service.domain import BadRequest, NotReady
 from service.envelope import Envelope, Exchange
-from service.guard import Guard
+from service.guard import Guard, client_of
 from service.serving import Served, Serving
 
 V1 = "/v1"
@@ -125,14 +125,12 @@ class _Routes:
             bodies.require_raw(kind)
             served = await self._serve(request, bodies.MAX_RAW_BYTES, _as_is)
         serving, exchange = self._desk.open(), Exchange.of(request)
+        total_s = serving.clock() - exchange.started
         return _json(
             answers.classification(
-                serving,
-                served,
-                request_id=exchange.id,
-                total_s=serving.clock() - exchange.started,
-                timeline=timeline,
-            )
+                serving, served, request_id=exchange.id, total_s=total_s, timeline=timeline
+            ),
+            answers.clip_headers(served, total_s=total_s),
         )
 
     async def audio_classification(self, request: Request) -> Response:
@@ -150,7 +148,11 @@ class _Routes:
         else:
             bodies.require_raw(kind)
             served = await self._serve(request, bodies.MAX_RAW_BYTES, _as_is)
-        return _json(_Ranking(answers.ranking(served.result, parameters.top_k)))
+        total_s = self._desk.open().clock() - Exchange.of(request).started
+        return _json(
+            _Ranking(answers.ranking(served.result, parameters.top_k)),
+            answers.clip_headers(served, total_s=total_s),
+        )
 
     async def model(self, _: Request) -> Response:
         """GET /v1/model."""
@@ -172,7 +174,8 @@ class _Routes:
         deadline = exchange.started + settings.deadline_s
         # A body that comes after the deadline was sent too slowly: the client's fault, not ours.
         patience_s = min(settings.body_timeout_s, deadline - serving.clock())
-        serving.check()
+        client = client_of(request.scope)
+        serving.check(client)
         with self._desk.buffers.hold() as buffered:
             body = await buffered.read(request, limit=limit, timeout_s=patience_s)
             if body is None:
@@ -181,7 +184,7 @@ class _Routes:
             if len(data) > bodies.MAX_RAW_BYTES:
                 raise bodies.too_large(bodies.MAX_RAW_BYTES)
             exchange.served = await _while_connected(
-                request, serving.classify(data, deadline=deadline)
+                request, serving.classify(data, deadline=deadline, client=client)
             )
         return exchange.served
 
@@ -217,8 +220,8 @@ def _flag(request: Request, name: str) -> bool:
     return value in {"true", "1"}
 
 
-def _json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
+def _json(answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _page(name: str) -> Callable[[Request], Awaitable[Response]]:

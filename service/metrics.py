@@ -13,8 +13,19 @@ from prometheus_client.process_collector import ProcessCollector
 
 from service.batching import BatchObserver, DispatchReason, DropReason
 
-LATENCY_BUCKETS = tuple(round(0.001 * 1.25**step, 6) for step in range(48))
-"""Seconds, 1 ms to 36 s, each bucket a quarter wider than the last."""
+FINE_BUCKETS = (
+    *(0.001, 0.002, 0.003, 0.004),
+    *(round(10 ** (step / 48), 6) for step in range(-110, 72)),
+    *(60.0, 120.0, 300.0, 600.0),
+)
+"""Seconds, 48 buckets to the power of ten from 5 ms to 30 s, each 4.9% above the last: a quantile
+that moves by 10% moves by a bucket at least. Below it milliseconds do, and above it are deadlines
+longer than the default's."""
+COARSE_BUCKETS = tuple(round(0.001 * 1.25**step, 6) for step in range(48))
+"""Seconds, 1 ms to 36 s, each bucket a quarter wider than the last: for what is part of what has
+fine ones."""
+REFUSAL_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+"""Seconds: a refusal is quick or it is not, and 50 ms is what it may take."""
 BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 DURATION_BUCKETS = (0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60)
 
@@ -42,9 +53,15 @@ class Metrics(BatchObserver):
         )
         self.request_seconds = Histogram(
             "timbre_request_seconds",
-            "Seconds from a request's headers to the end of its answer",
+            "Seconds from a request's headers to the end of its answer, of clips classified",
             ["route"],
-            buckets=LATENCY_BUCKETS,
+            buckets=FINE_BUCKETS,
+            registry=registry,
+        )
+        self.refusal_seconds = Histogram(
+            "timbre_refusal_seconds",
+            "Seconds from a request's headers to the end of its refusal with 429",
+            buckets=REFUSAL_BUCKETS,
             registry=registry,
         )
         self.problems = Counter(
@@ -71,7 +88,7 @@ class Metrics(BatchObserver):
         self.decode_seconds = Histogram(
             "timbre_decode_seconds",
             "Seconds to decode a clip, find its speech and cut its windows, waiting included",
-            buckets=LATENCY_BUCKETS,
+            buckets=COARSE_BUCKETS,
             registry=registry,
         )
         self.decoder_restarts = Counter(
@@ -83,13 +100,13 @@ class Metrics(BatchObserver):
         self.queue_seconds = Histogram(
             "timbre_queue_seconds",
             "Seconds a clip waited for the engine",
-            buckets=LATENCY_BUCKETS,
+            buckets=FINE_BUCKETS,
             registry=registry,
         )
         self.engine_seconds = Histogram(
             "timbre_engine_seconds",
             "Seconds of one engine call",
-            buckets=LATENCY_BUCKETS,
+            buckets=FINE_BUCKETS,
             registry=registry,
         )
         self.batch_windows = Histogram(
@@ -119,6 +136,11 @@ class Metrics(BatchObserver):
         )
         self.in_flight_windows = Gauge(
             "timbre_in_flight_windows", "Windows waiting or running", registry=registry
+        )
+        self.demand = Gauge(
+            "timbre_demand",
+            "Windows asked for, let in or refused, by what the engine can make; 1 is all it can",
+            registry=registry,
         )
 
     def decoder_lost(self, reason: str) -> None:

@@ -8,20 +8,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from service.admission import Admission
-from service.batching import NOT_READY_RETRY_S, Batched, Batcher
+from service.batching import NOT_READY_RETRY_S, Batched, Batcher, DispatchReason
 from service.classifier import Classifier, Heard
 from service.domain import (
     Clip,
     DeadlineExceeded,
     Logits,
     NotReady,
+    Overloaded,
     Result,
     Samples,
 )
@@ -46,13 +47,15 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A clip's result with where its time went, in seconds."""
+    """A clip's result with where its time went, in seconds, and the largest batch it was in."""
 
     heard: Heard
     result: Result
     decode_s: float
     queue_s: float
     inference_s: float
+    largest_batch: int
+    dispatch: DispatchReason | None
 
 
 class Serving:
@@ -78,7 +81,12 @@ class Serving:
         self.metrics = metrics
         self.clock = clock
         self.draining = False
-        self.admission = Admission(settings.queue_windows, clock=clock)
+        self.admission = Admission(
+            settings.queue_windows,
+            backlog=settings.decode_backlog,
+            client_share=settings.client_share,
+            clock=clock,
+        )
         self._batcher: Batcher[Samples, Logits] = Batcher(
             classifier.runner,
             streams=classifier.runner.runtime.streams,
@@ -88,7 +96,6 @@ class Serving:
         )
         self._decoder = decoder
         self._hearers = ThreadPoolExecutor(settings.decoder_processes, thread_name_prefix="hear")
-        self._decoding = 0
         self._listening: dict[int, float] = {}
         self._inside = 0
         self._empty = asyncio.Event()
@@ -96,6 +103,7 @@ class Serving:
         self._closed = False
         metrics.ready.set_function(lambda: float(self.ready))
         metrics.in_flight_windows.set_function(lambda: float(self.admission.in_flight))
+        metrics.demand.set_function(lambda: self.demand)
 
     @property
     def ready(self) -> bool:
@@ -114,24 +122,34 @@ class Serving:
         stuck = max(listening_s, self._batcher.longest_run_s) >= self.settings.stuck_s
         return self._decoder.alive and not stuck
 
-    def check(self) -> None:
+    @property
+    def demand(self) -> float:
+        """Windows asked for in a second, by those the engine makes in one; 0 until it has made any.
+
+        Refused windows count, so it goes on rising where the work in flight has met its limit.
+        """
+        makes_per_s = self._batcher.items_per_s
+        return self.admission.asked_per_s / makes_per_s if makes_per_s else 0.0
+
+    def check(self, client: Hashable = None) -> None:
         """Refuse before a body is read: closed, or no room for one more clip or window.
 
         Raises:
             NotReady, Overloaded: with the seconds to wait.
         """
         self._require_open()
-        self._require_decoder()
         with self._counted():
-            self.admission.check()
+            self.admission.check(client)
 
     def refuse(self, reason: str) -> NoReturn:
         """Refuse a clip of unknown size for a reason of the caller's; raises Overloaded."""
         with self._counted():
             self.admission.refuse(reason)
 
-    async def classify(self, data: bytes, *, deadline: float) -> Served:
+    async def classify(self, data: bytes, *, deadline: float, client: Hashable = None) -> Served:
         """Classify a clip by `deadline` (seconds of `clock`); cancelling drops what is queued.
+
+        `client` is whatever tells whose clip it is, for no one to have more than their share.
 
         Raises:
             TimbreError: what `Classifier.hear` raises, Overloaded, DeadlineExceeded, NotReady or
@@ -142,17 +160,25 @@ class Serving:
         self._inside += 1
         self._empty.clear()
         try:
-            heard = await self._hear(data, deadline)
+            heard = await self._hear(data, deadline, client)
             decode_s = self.clock() - started
             self.metrics.decode_seconds.observe(decode_s)
-            batched = await self._run(heard, deadline)
+            batched = await self._run(heard, deadline, client)
         finally:
             self._inside -= 1
             if not self._inside:
                 self._empty.set()
         result = self.classifier.conclude(heard, batched.answers)
         self._measure(heard, result)
-        return Served(heard, result, decode_s, batched.queue_s, batched.engine_s)
+        return Served(
+            heard,
+            result,
+            decode_s,
+            batched.queue_s,
+            batched.engine_s,
+            batched.largest_batch,
+            batched.dispatch,
+        )
 
     async def close(self) -> None:
         """Refuse new clips, and return when those inside are answered.
@@ -171,31 +197,27 @@ class Serving:
         if self._closed:
             raise NotReady("The server is shutting down.", NOT_READY_RETRY_S)
 
-    def _require_decoder(self) -> None:
-        if self._decoding >= self.settings.decode_backlog:
-            self.refuse(f"{self._decoding} clips are being decoded.")
-
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        """Bring what admission refuses meanwhile into the metrics."""
+        """Bring what admission refuses meanwhile into the metrics; nothing is awaited in it."""
         refused = self.admission.refused_windows
         try:
             yield
-        finally:
+        except Overloaded:
             self.metrics.refused_windows.inc(self.admission.refused_windows - refused)
+            raise
 
-    async def _hear(self, data: bytes, deadline: float) -> Heard:
-        self._require_decoder()
-        self._decoding += 1
-        try:
-            async with asyncio.timeout(max(0.0, deadline - self.clock())):
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._hearers, self._hear_now, data
-                )
-        except TimeoutError:
-            raise DeadlineExceeded("The clip was not decoded by the deadline.") from None
-        finally:
-            self._decoding -= 1
+    async def _hear(self, data: bytes, deadline: float, client: Hashable) -> Heard:
+        with self._counted():
+            permit = self.admission.expect(client)
+        with permit:
+            try:
+                async with asyncio.timeout(max(0.0, deadline - self.clock())):
+                    return await asyncio.get_running_loop().run_in_executor(
+                        self._hearers, self._hear_now, data
+                    )
+            except TimeoutError:
+                raise DeadlineExceeded("The clip was not decoded by the deadline.") from None
 
     def _hear_now(self, data: bytes) -> Heard:
         """Hear a clip in a thread, and let `alive` see since when the engine listens.
@@ -211,10 +233,10 @@ class Serving:
         finally:
             del self._listening[thread]
 
-    async def _run(self, heard: Heard, deadline: float) -> Batched[Logits]:
+    async def _run(self, heard: Heard, deadline: float, client: Hashable) -> Batched[Logits]:
         windows = len(heard.batch)
         with self._counted():
-            permit = self.admission.admit(windows)
+            permit = self.admission.admit(windows, client)
         self.metrics.admitted_windows.inc(windows)
         with permit:
             return await self._batcher.submit(heard.batch, deadline=deadline)

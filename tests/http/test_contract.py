@@ -16,10 +16,12 @@ from tests.support.asking import (
     GUARDED,
     HUB,
     SPEECH,
+    WINDOWS,
     checked_client,
     post,
     problem,
 )
+from tests.support.audio import encoded, silence
 from tests.support.models import HOP_S, LABELS, WINDOW_S
 from tests.support.stand import Stand
 
@@ -112,6 +114,35 @@ class TestHeaders:
     async def test_the_model_s_version_is_in_every_answer(self, stand: Stand, path: str) -> None:
         """Errors included, so that a rollout can be followed by headers alone."""
         assert (await stand.client.get(path)).headers["x-model-version"] == "1.0.0"
+
+    @pytest.mark.parametrize("path", [CLASSIFY, HUB])
+    async def test_an_answer_says_where_its_time_went(self, stand: Stand, path: str) -> None:
+        """In headers too: one of the routes has no other place for it."""
+        answer = await post(stand, path=path)
+        entries = [entry.split(";dur=") for entry in answer.headers["server-timing"].split(", ")]
+        spent = {name: float(milliseconds) for name, milliseconds in entries}
+        assert list(spent) == ["decode", "queue", "inference", "total"]
+        assert spent["decode"] + spent["queue"] + spent["inference"] <= spent["total"] + 0.002
+        if path == CLASSIFY:
+            assert spent == answer.json()["timing_ms"]
+
+    async def test_an_answer_says_which_batch_it_came_in(self, stand: Stand) -> None:
+        """The largest one: its windows, those of others too, and why it was sent."""
+        stand.runner.gate.shut()
+        first = post(stand)
+        await stand.runner.gate.reached()
+        await stand.serving.submitted()
+        others = [post(stand) for _ in range(2)]
+        await stand.serving.submitted(2)
+        stand.let_go()
+        assert (await first).headers["x-batch"] == f"idle;windows={WINDOWS}"
+        for other in others:
+            assert (await other).headers["x-batch"] == f"backlog;windows={2 * WINDOWS}"
+
+    async def test_a_clip_without_speech_was_in_no_batch(self, stand: Stand) -> None:
+        answer = await post(stand, encoded(silence(2.0)))
+        assert "x-batch" not in answer.headers
+        assert "inference;dur=0.0" in answer.headers["server-timing"]
 
     async def test_connections_are_closed_while_draining(self, stand: Stand) -> None:
         """Clips are answered as before, but clients are told to connect to another pod."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.envelope import JsonFormatter
-from tests.support.asking import CLASSIFY, SPEECH, WINDOWS, Answer, Standing, post
+from tests.support.asking import CLASSIFY, SPEECH, WINDOWS, Answer, Standing, post, problem
 from tests.support.models import LABELS
 from tests.support.stand import Stand
 
@@ -96,7 +96,8 @@ class TestMetrics:
             counted = stand.sample("timbre_requests_total", route=CLASSIFY, status=status)
             assert counted == count
         assert stand.sample("timbre_problems_total", type="not-audio") == 1
-        assert stand.sample("timbre_request_seconds_count", route=CLASSIFY) == 2
+        # How long answers take is told of clips that were classified.
+        assert stand.sample("timbre_request_seconds_count", route=CLASSIFY) == 1
 
     async def test_a_client_cannot_make_series(self, stand: Stand) -> None:
         """Paths, methods, ids and content types that nobody knows leave no label behind."""
@@ -127,3 +128,39 @@ class TestMetrics:
         assert stand.sample("timbre_batch_windows_sum") == WINDOWS
         assert stand.sample("timbre_admitted_windows_total") == WINDOWS
         assert stand.sample("timbre_in_flight_windows") == 0
+
+    async def test_demand_is_what_is_asked_for_by_what_the_engine_makes(
+        self, make: Standing
+    ) -> None:
+        """0 until a window has been made; then refused clips raise it, and time brings it down."""
+        async with make(queue_windows=1) as stand:
+            assert stand.sample("timbre_demand") == 0
+            await post(stand)
+            batcher, admission = stand.serving._batcher, stand.serving.admission
+            served = stand.sample("timbre_demand")
+            assert 0 < served < 1
+            stand.runner.gate.shut()
+            first = post(stand)
+            await stand.runner.gate.reached()
+            for _ in range(98):
+                assert problem(await post(stand)) == "overloaded"
+            assert stand.sample("timbre_demand") == pytest.approx(100 * served, rel=0.1)
+            expected = admission.asked_per_s / batcher.items_per_s
+            assert stand.sample("timbre_demand") == pytest.approx(expected, rel=0.01)
+            stand.let_go()
+            await first
+            stand.serving.skipped_s += 3600
+            assert stand.sample("timbre_demand") == pytest.approx(0)
+
+    async def test_refusals_are_timed_apart_from_answers(self, make: Standing) -> None:
+        """Else the more are refused, the faster a server would seem."""
+        async with make(queue_windows=1) as stand:
+            stand.runner.gate.shut()
+            first = post(stand)
+            await stand.runner.gate.reached()
+            assert problem(await post(stand)) == "overloaded"
+            stand.let_go()
+            await first
+            assert problem(await post(stand, b"no audio")) == "not-audio"
+            assert stand.sample("timbre_refusal_seconds_count") == 1
+            assert stand.sample("timbre_request_seconds_count", route=CLASSIFY) == 1

@@ -42,7 +42,7 @@ def check(answer: Answer, document: Any) -> None:  # noqa: ANN401
     documented = operation["responses"][str(answer.status_code)]
     (media_type,) = documented["content"]
     assert answer.headers["content-type"] == media_type
-    special = {"retry-after", "www-authenticate"}
+    special = {"retry-after", "www-authenticate", "server-timing"}
     own = {name for name in answer.headers if name.startswith("x-") or name in special}
     assert own <= set(documented["headers"])
     assert own & special == set(documented["headers"]) & special

@@ -42,8 +42,44 @@ METRICS = """\
 `GET /metrics` on [the internal port](access.md) has these in Prometheus' text format, beside the
 process's own CPU, memory and file descriptors (`process_*`, `python_*`). A histogram `x` is the
 series `x_bucket`, `x_sum` and `x_count`; a label's values are a closed set, never anything that a
-client sends.
+client sends. [What to scale on](#demand) and [how fine the histograms are](#histograms) is below.
 
+"""
+
+NOTES = """\
+
+## Demand
+
+`timbre_demand` is the rate of windows asked for, refused ones too, by the rate at which the engine
+makes windows while all its streams are busy: 1 is all that one pod can do, and the sum over pods is
+how many pods there should be. Work in flight stops rising at its limit; demand doesn't: at ten
+times what a pod can do it reads about 10.
+
+- The rate is smoothed over 30 s. A load that changes is known to 63% after 30 s and to 95% after
+  90 s, and a burst counts as if it had been spread over 30 s. Five clips a second that come at
+  random make it waver by 6%, within the 10% that a HorizontalPodAutoscaler ignores; a shorter time
+  would have it scale on chance.
+- What the engine makes is measured as it works, over the last 30 s of a stream's work, in batches
+  as they came. Where fuller batches are cheaper a window, demand is a little too high at rest, and
+  right when it matters. It is 0 until the engine has made a window.
+- A clip that is refused and sent again counts each time. Clients that keep to Retry-After (1 to
+  30 s) send each clip a few times; those that retry at once let demand say more than there is, so
+  give an autoscaler a maximum.
+- A clip refused before it was read counts as many windows as clips had of late.
+- It knows of the engine only. Where decoding takes more of the CPU than the model does, scale on
+  CPU too.
+
+## Histograms
+
+`timbre_request_seconds`, `timbre_queue_seconds` and `timbre_engine_seconds` have 48 buckets to the
+power of ten from 5 ms to 30 s, each 4.9% above the last, so that `histogram_quantile` sees a 95th
+percentile move by a tenth. The other histograms are coarser. Clips refused with 429 are in
+`timbre_refusal_seconds` and not in `timbre_request_seconds`: they are quick, and the more of them
+there are, the faster a server would seem. The share of refusals that took at most 50 ms, which is
+what one may take, is
+
+    sum(rate(timbre_refusal_seconds_bucket{le="0.05"}[5m]))
+      / sum(rate(timbre_refusal_seconds_count[5m]))
 """
 
 ERRORS = """\
@@ -72,7 +108,7 @@ def pages() -> dict[str, str]:
     """Write every page: its name in docs/ and its text."""
     return {
         "settings.md": SETTINGS + _settings(),
-        "metrics.md": METRICS + _metrics(),
+        "metrics.md": METRICS + _metrics() + NOTES,
         "errors.md": ERRORS + _errors(),
     }
 

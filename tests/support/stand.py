@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -130,10 +130,10 @@ class WatchedServing(Serving):
     def _now(self) -> float:
         return time.monotonic() + self.skipped_s
 
-    async def _run(self, heard: Heard, deadline: float) -> Batched[Logits]:
+    async def _run(self, heard: Heard, deadline: float, client: Hashable) -> Batched[Logits]:
         # Whoever waits for this is scheduled only when what follows has gone as far as it can.
         self._submitted.release()
-        batched = await super()._run(heard, deadline)
+        batched = await super()._run(heard, deadline, client)
         self.answers[id(heard)] = batched.answers
         return batched
 

@@ -389,7 +389,7 @@ def test_a_lone_clip_runs_at_once() -> None:
         clip = await stage.send_good(1)
         assert stage.journal.batches == [(1, "idle")]
         await stage.finish_all()
-        assert clip.result() == Batched((0.5,), queue_s=0.0, engine_s=0.0, largest_batch=1)
+        assert clip.result() == Batched((0.5,), 0.0, 0.0, 1, "idle")
 
     play(story)
 
@@ -405,6 +405,41 @@ def test_a_batch_takes_what_has_queued_up_to_its_limit() -> None:
         assert stage.journal.batches == [(1, "idle"), (4, "full"), (2, "backlog")]
 
     play(story, max_batch=4)
+
+
+def test_an_answer_tells_of_the_largest_batch_it_came_in() -> None:
+    """Its size, and why that one was sent."""
+
+    async def story(stage: Stage) -> None:
+        first = await stage.send_good(1)
+        clips = [await stage.send_good(size) for size in (2, 3)]
+        await stage.finish_all()
+        batches = [
+            (clip.result().largest_batch, clip.result().dispatch) for clip in (first, *clips)
+        ]
+        assert stage.journal.batches == [(1, "idle"), (4, "full"), (1, "backlog")]
+        assert batches == [(1, "idle"), (4, "full"), (4, "full")]
+
+    play(story, max_batch=4)
+
+
+def test_what_the_streams_make_in_a_second_is_measured() -> None:
+    """By the time they work: rest, a failed batch and its retries' company change nothing."""
+
+    async def story(stage: Stage) -> None:
+        assert stage.batcher.items_per_s == 0
+        for _ in range(3):
+            await stage.send_good(4)
+            await stage.pass_time(0.5)
+            await stage.finish_all()
+            await stage.pass_time(100)
+            assert stage.batcher.items_per_s == pytest.approx(2 * 2 / 0.5)
+        await stage.send(stage.things("bad", "bad"))
+        await stage.pass_time(3)
+        await stage.finish_all()
+        assert stage.batcher.items_per_s == pytest.approx(2 * 2 / 0.5)
+
+    play(story, streams=2, max_batch=2)
 
 
 def test_a_clip_is_spread_over_free_streams() -> None:
@@ -480,7 +515,7 @@ def test_answers_tell_how_long_they_waited_and_ran() -> None:
         for seconds in (1.0, 2.0, 4.0):
             await stage.pass_time(seconds)
             await stage.finish(stage.running()[0])
-        assert clip.result() == Batched((1.5, 2.5, 3.5), queue_s=1.0, engine_s=6.0, largest_batch=2)
+        assert clip.result() == Batched((1.5, 2.5, 3.5), 1.0, 6.0, 2, "full")
         assert stage.journal.waits == [0.0, 1.0]
         assert stage.journal.engine_s == [1.0, 2.0, 4.0]
 
@@ -496,7 +531,7 @@ def test_engine_time_counts_once_on_several_streams() -> None:
         for seconds in (1.0, 2.0, 4.0):
             await stage.pass_time(seconds)
             await stage.finish(stage.running()[0])
-        assert clip.result() == Batched((1.5, 2.5), queue_s=0.0, engine_s=7.0, largest_batch=1)
+        assert clip.result() == Batched((1.5, 2.5), 0.0, 7.0, 1, "full")
 
     play(story, streams=2, max_batch=1)
 

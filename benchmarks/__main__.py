@@ -16,7 +16,7 @@ import click
 import numpy as np
 from tqdm.auto import tqdm
 
-from benchmarks import augmentation, decoding, load, recordings
+from benchmarks import augmentation, decoding, load, queueing, recordings, shed
 from benchmarks.peers.command import peers, report_command
 from benchmarks.server import running
 from service.bundle import DEFAULT_BUNDLE, Precision, open_bundle
@@ -164,6 +164,20 @@ def augment(windows: int) -> None:
 def decode(clips: int, replacements: int) -> None:
     """What decoding in processes of their own costs: time, memory, and to replace one."""
     _print({"machine": machine(), **decoding.costs(clips, replacements)})
+
+
+@main.command(name="queue")
+@click.option("--clips", default=20_000, help="Clips for each figure.")
+def queue_command(clips: int) -> None:
+    """CPU time a window that the batcher takes for itself."""
+    _print({"machine": machine(), **queueing.costs(clips)})
+
+
+@main.command(name="shed")
+@click.option("--requests", default=2000, help="Clips of 3 s to refuse for each figure.")
+def shed_command(requests: int) -> None:
+    """What a clip that is refused at the gate costs the server, and how soon its client knows."""
+    _print({"machine": machine(), **shed.costs(requests)})
 
 
 main.add_command(peers)

@@ -29,10 +29,15 @@ class Server:
     ready_s: float
     process: psutil.Process
 
-    def memory(self) -> int:
-        """Resident bytes of the process that holds the model, its supervisor left out."""
+    @property
+    def worker(self) -> psutil.Process:
+        """The process that holds the model: neither its supervisor nor its decoders."""
         family = [self.process, *self.process.children(recursive=True)]
-        return max(member.memory_info().rss for member in family)
+        return max(family, key=lambda member: member.memory_info().rss)
+
+    def memory(self) -> int:
+        """Resident bytes of the process that holds the model."""
+        return int(self.worker.memory_info().rss)
 
 
 @contextmanager

@@ -353,8 +353,12 @@ def test_no_result_is_lost_doubled_or_swapped(
     async def story(stage: Stage) -> None:
         visits: list[Visit] = []
         for event in events:
+            ended = {thing for visit in visits if visit.task.done() for thing in visit.things}
+            entered = len(stage.engine.entered)
             await happen(stage, event, visits)
             running = stage.running()
+            for call in stage.engine.entered[entered:]:
+                assert ended.isdisjoint(call.things), "an item runs that nobody waits for"
             dispatched = sum(items for items, _ in stage.journal.batches)
             sent = sum(len(visit.things) for visit in visits)
             gone = dispatched - sum(stage.journal.retries) + stage.journal.drops.total()
@@ -462,6 +466,30 @@ def test_clips_take_turns() -> None:
         assert await stage.finish_all() == [[0], [1, 6, 7], [2, 8, 3], [9, 4, 5]]
 
     play(story, max_batch=3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), max_batch=st.integers(1, 5))
+def test_batches_are_cut_from_rounds_over_the_clips(sizes: list[int], max_batch: int) -> None:
+    """One item of each clip, the oldest first, again and again; batches end anywhere in a round."""
+
+    async def story(stage: Stage) -> None:
+        clips = [stage.things(*["good"] * size) for size in sizes]
+        for clip in clips:
+            await stage.send(clip)
+        first, *batches = await stage.finish_all()
+        assert first == [thing.name for thing in clips[0][:max_batch]]
+        queued = [clips[0][max_batch:], *clips[1:]]
+        rounds = [
+            clip[number].name
+            for number in range(max(sizes))
+            for clip in queued
+            if number < len(clip)
+        ]
+        assert [name for batch in batches for name in batch] == rounds
+        assert all(len(batch) == max_batch for batch in batches[:-1])
+
+    play(story, max_batch=max_batch)
 
 
 def test_a_long_clip_delays_a_short_one_by_one_batch() -> None:

@@ -1,0 +1,131 @@
+"""Who is let in: overload is refused before it is read or decoded, and shares hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.asking import (
+    CLASSIFY,
+    RAW,
+    SPEECH,
+    WINDOWS,
+    Answer,
+    Standing,
+    post,
+    problem,
+    untouchable,
+)
+from tests.support.tokens import FIRST, SECOND, bearer, token_file
+
+pytestmark = pytest.mark.asyncio
+
+
+class TestGate:
+    """Room is counted with the clips that are being decoded."""
+
+    async def test_clips_being_decoded_close_the_gate(self, make: Standing) -> None:
+        """They will fill the queue: one more would be decoded to be refused."""
+        async with make(queue_windows=2 * WINDOWS) as stand:
+            await post(stand)
+            stand.classifier.decoding.shut()
+            inside = [post(stand) for _ in range(2)]
+            for _ in inside:
+                await stand.classifier.decoding.reached()
+            refused = await stand.client.post(CLASSIFY, content=untouchable(), headers=RAW)
+            assert problem(refused) == "overloaded"
+            assert "2 of 64 clips are being decoded" in refused.json()["detail"]
+            stand.let_go()
+            assert [(await answer).status_code for answer in inside] == [200, 200]
+            assert stand.sample("timbre_refused_windows_total") == WINDOWS
+
+    async def test_a_body_that_comes_too_late_is_not_decoded(self, make: Standing) -> None:
+        """There was room when it began, and the place has been taken since."""
+        async with make(decode_backlog=1) as stand:
+            begun, taken = asyncio.Event(), asyncio.Event()
+
+            async def slow() -> AsyncIterator[bytes]:
+                yield SPEECH[:100]
+                begun.set()
+                await taken.wait()
+                yield SPEECH[100:]
+
+            late = asyncio.ensure_future(stand.client.post(CLASSIFY, content=slow(), headers=RAW))
+            await begun.wait()
+            stand.classifier.decoding.shut()
+            first = post(stand)
+            await stand.classifier.decoding.reached()
+            taken.set()
+            assert problem(await late) == "overloaded"
+            stand.let_go()
+            assert (await first).status_code == 200
+            assert stand.sample("timbre_decode_seconds_count") == 1
+
+    async def test_a_place_is_given_back_however_decoding_ends(self, make: Standing) -> None:
+        """With an error, at the deadline, or without its client."""
+        async with make(decode_backlog=1) as stand:
+            assert problem(await post(stand, b"no audio")) == "not-audio"
+            stand.classifier.decoding.shut()
+            leaver = post(stand)
+            await stand.classifier.decoding.reached()
+            leaver.cancel()
+            await asyncio.wait([leaver])
+            stand.let_go()
+            assert (await post(stand)).status_code == 200
+        async with make(decode_backlog=1, deadline_s=0.05) as stand:
+            stand.classifier.decoding.shut()
+            for _ in range(2):
+                assert problem(await post(stand)) == "deadline"
+
+
+class TestShares:
+    """One client's clips don't keep out another's."""
+
+    async def test_a_token_has_its_share(self, make: Standing, tmp_path: Path) -> None:
+        """Whoever uses it; its text is in no answer."""
+        tokens = token_file(tmp_path, FIRST, SECOND)
+        share = {"queue_windows": 2 * WINDOWS, "client_share": 0.5}
+        async with make(token_file=tokens, **share) as stand:
+            stand.runner.gate.shut()
+
+            def ask(token: str, **body: object) -> asyncio.Task[Answer]:
+                headers = RAW | bearer(token)
+                return asyncio.ensure_future(
+                    stand.client.post(CLASSIFY, headers=headers, **body)  # type: ignore[arg-type]
+                )
+
+            first = ask(FIRST, content=SPEECH)
+            await stand.runner.gate.reached()
+            refused = await ask(FIRST, content=untouchable())
+            assert problem(refused) == "overloaded"
+            assert refused.json()["detail"].startswith(f"This client has {WINDOWS} windows")
+            assert FIRST not in refused.text
+            second = ask(SECOND, content=SPEECH)
+            await stand.serving.submitted(2)
+            stand.let_go()
+            assert [(await answer).status_code for answer in (first, second)] == [200, 200]
+
+    @pytest.mark.parametrize("share", [0.5, 1.0])
+    async def test_an_address_has_its_share(self, make: Standing, share: float) -> None:
+        """Over as many connections as it likes; without shares one may fill the queue."""
+        async with make(queue_windows=3 * WINDOWS, client_share=share) as stand:
+            await post(stand)
+            await stand.serving.submitted()
+            stand.runner.gate.shut()
+
+            def ask(host: str, port: int) -> asyncio.Task[Answer]:
+                transport = httpx.ASGITransport(stand.app, client=(host, port))
+                client = httpx.AsyncClient(transport=transport, base_url="http://timbre")
+                return asyncio.ensure_future(client.post(CLASSIFY, content=SPEECH))
+
+            first = ask("192.0.2.1", 1)
+            await stand.runner.gate.reached()
+            again, other = ask("192.0.2.1", 2), ask("192.0.2.2", 1)
+            await stand.serving.submitted(3)
+            stand.let_go()
+            answers = [(await answer).status_code for answer in (first, again, other)]
+            assert answers == [200, 429 if share < 1 else 200, 200]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from service.audio import MAX_BODY_BYTES
+from service.internal import InternalServer, listen
 from tests.support.asking import (
     CLASSIFY,
     RAW,
@@ -20,6 +24,7 @@ from tests.support.asking import (
     problem,
     untouchable,
 )
+from tests.support.stand import PATIENCE_S
 from tests.support.tokens import FIRST, SECOND, bearer, token_file
 
 pytestmark = pytest.mark.asyncio
@@ -80,6 +85,64 @@ class TestGate:
             stand.classifier.decoding.shut()
             for _ in range(2):
                 assert problem(await post(stand)) == "deadline"
+
+
+@asynccontextmanager
+async def full_server(make: Standing) -> AsyncIterator[int]:
+    """Serve a full stand over loopback; gives its port."""
+    async with make(decode_backlog=1) as stand:
+        opened = listen("127.0.0.1", 0)
+        server = InternalServer(stand.app, opened)
+        port: int = opened.getsockname()[1]
+        server.start()
+        stand.classifier.decoding.shut()
+        first = post(stand)
+        await stand.classifier.decoding.reached()
+        async with asyncio.timeout(PATIENCE_S):
+            yield port
+        stand.let_go()
+        assert (await first).status_code == 200
+        await server.close()
+
+
+def head(path: str, *lines: str) -> bytes:
+    """Write a request's head."""
+    return "\r\n".join([f"POST {path} HTTP/1.1", "host: timbre", *lines, "", ""]).encode()
+
+
+async def read_answer(reader: asyncio.StreamReader) -> int:
+    """Read one answer whole; gives its status."""
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    assert "connection: close" not in answer
+    (length,) = re.findall(r"content-length: (\d+)", answer)
+    await reader.readexactly(int(length))
+    return int(answer.split()[1])
+
+
+class TestConnection:
+    """What becomes of the connection of a clip that is refused before its body is read."""
+
+    async def test_it_stays_open_and_the_body_is_thrown_away(self, make: Standing) -> None:
+        """Closed on a client that is sending, it would lose the answer; and it serves again."""
+        async with full_server(make) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head(CLASSIFY, f"content-length: {MAX_BODY_BYTES}"))
+            assert await read_answer(reader) == 429
+            for _ in range(2):
+                writer.write(bytes(MAX_BODY_BYTES // 2))
+                await writer.drain()
+            writer.write(head("/none", "content-length: 0"))
+            assert await read_answer(reader) == 404
+            writer.close()
+
+    async def test_a_client_that_asks_first_sends_no_body(self, make: Standing) -> None:
+        """The refusal comes in the place of 100 Continue."""
+        async with full_server(make) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            length = f"content-length: {MAX_BODY_BYTES}"
+            writer.write(head(CLASSIFY, length, "expect: 100-continue"))
+            assert await read_answer(reader) == 429
+            writer.close()
 
 
 class TestShares:

@@ -144,17 +144,22 @@ class Admission:
         return self._asked.per_s
 
     @property
-    def retry_after_s(self) -> float:
+    def queue_s(self) -> float | None:
         """Seconds in which the work now in flight will have drained, at the rate of late.
 
-        Within [MIN_RETRY_S, MAX_RETRY_S]; DEFAULT_RETRY_S while no rate has been measured.
+        None while no rate has been measured.
         """
         self._measure()
         if not self._drain.amount:
-            return DEFAULT_RETRY_S
+            return None
         busy_s = self._drain.seconds + self._since_release_s
-        drain_s = self.in_flight * busy_s / self._drain.amount
-        return min(max(drain_s, MIN_RETRY_S), MAX_RETRY_S)
+        return self.in_flight * busy_s / self._drain.amount
+
+    @property
+    def retry_after_s(self) -> float:
+        """`queue_s`, within [MIN_RETRY_S, MAX_RETRY_S]; DEFAULT_RETRY_S where it isn't known."""
+        queue_s = self.queue_s
+        return DEFAULT_RETRY_S if queue_s is None else min(max(queue_s, MIN_RETRY_S), MAX_RETRY_S)
 
     def check(self, client: Hashable = None) -> None:
         """Raise Overloaded when full, or when the client's share is.

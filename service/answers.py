@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from service.contract import (
     BATCH,
+    FALLBACK,
     SERVER_TIMING,
     AudioReport,
     Classification,
@@ -14,9 +15,9 @@ from service.contract import (
     SegmentAnswer,
     Timing,
 )
-from service.domain import Result
+from service.domain import Result, Track
 from service.runtime import cpu_features
-from service.serving import Served, Serving
+from service.serving import Model, Served, Serving
 
 PLACES = 3
 """Decimals of seconds and milliseconds; probabilities keep all of theirs."""
@@ -26,7 +27,7 @@ def classification(
     serving: Serving, served: Served, *, request_id: str, total_s: float, timeline: bool
 ) -> Classification:
     """Answer a request of that id, which has taken `total_s` seconds so far."""
-    manifest = serving.classifier.runner.bundle.manifest
+    manifest = served.model.manifest
     result, clip = served.result, served.heard.clip
     return Classification(
         id=request_id,
@@ -52,7 +53,7 @@ def classification(
     )
 
 
-def clip_headers(served: Served, *, total_s: float) -> dict[str, str]:
+def clip_headers(serving: Serving, served: Served, *, total_s: float) -> dict[str, str]:
     """Say in headers how a clip was served, for answers that have no other place for it."""
     times = {
         "decode": served.decode_s,
@@ -63,6 +64,8 @@ def clip_headers(served: Served, *, total_s: float) -> dict[str, str]:
     headers = {
         SERVER_TIMING: ", ".join(f"{name};dur={_ms(spent)}" for name, spent in times.items())
     }
+    if served.model is serving.fallback:
+        headers[FALLBACK] = served.model.manifest.name
     if served.dispatch is not None:
         headers[BATCH] = f"{served.dispatch};windows={served.largest_batch}"
     return headers
@@ -76,14 +79,20 @@ def ranking(result: Result, top_k: int | None) -> list[ScoredLabel]:
 
 def model_facts(serving: Serving) -> ModelFacts:
     """Tell what is served."""
-    runner = serving.classifier.runner
-    manifest = runner.bundle.manifest
+    facts = _facts(serving.model, serving.settings.track)
+    if serving.fallback is None:
+        return facts
+    fallback = _facts(serving.fallback, serving.settings.track)
+    return facts.model_copy(update={"fallback": fallback})
+
+
+def _facts(model: Model, track: Track) -> ModelFacts:
+    runner, manifest, choice = model.classifier.runner, model.manifest, model.choice
     precision = manifest.precisions[runner.precision]
-    choice = serving.choice
     return ModelFacts(
         name=manifest.name,
         version=manifest.version,
-        track=serving.settings.track,
+        track=track,
         kind=manifest.kind,
         digest=runner.bundle.digest,
         licence=manifest.licence,

@@ -35,10 +35,9 @@ from service.envelope import JsonFormatter
 from service.http import Desk, create_app, create_internal_app
 from service.internal import InternalServer, listen
 from service.metrics import Metrics
-from service.precision import candidates
-from service.runtime import cpu_features
-from service.serving import Serving
+from service.serving import Model, Serving
 from service.speeds import cache_folder, choose_precision
+from service.startup import verify
 
 logger = logging.getLogger("timbre")
 
@@ -92,19 +91,9 @@ class Timbre:
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
-    def verify() -> None:
+    def before_workers() -> None:
         """Refuse what is wrong in the supervisor, which then ends with an error of its own."""
-        if desk.tokens is not None:
-            desk.tokens.load()
-        if settings.internal_port:
-            listen(str(settings.internal_host), settings.internal_port).close()
-        candidates(
-            open_bundle(settings.bundle),
-            settings.precision,
-            runtime=settings.runtime,
-            features=cpu_features(),
-            ungated=settings.ungated,
-        )
+        verify(settings)
 
     def __init__(self) -> None:
         """Load and warm up; the server is ready when this returns."""
@@ -165,8 +154,22 @@ def _load() -> Serving:
     metrics = Metrics()
     # They start while the model loads.
     decoders = DecoderPool(settings.decoder_processes, lost=metrics.decoder_lost)
-    bundle = open_bundle(settings.bundle)
-    manifest = bundle.manifest
+    model = _model(settings.bundle)
+    metrics.model.info(_labels(model))
+    fallback = None
+    if settings.fallback_bundle is not None:
+        fallback = _model(settings.fallback_bundle)
+        metrics.fallback.info(_labels(fallback))
+    metrics.tokens_stale.set_function(lambda: float(desk.tokens is not None and desk.tokens.stale))
+    desk.render_metrics = partial(generate_latest, metrics.registry)
+    decoders.wait_until_ready()
+    logger.info("serving %s %s", model.manifest.name, model.manifest.version)
+    return Serving(model, settings, metrics, decoders, fallback=fallback)
+
+
+def _model(folder: Path) -> Model:
+    """Open a bundle in the precision that is best here, and warm it up."""
+    bundle = open_bundle(folder)
     choice = choose_precision(
         bundle,
         settings.precision,
@@ -176,7 +179,6 @@ def _load() -> Serving:
         ungated=settings.ungated,
         cache=settings.cache or cache_folder(),
     )
-    logger.info("precision %s: %s", choice.precision, choice.why)
     classifier = open_classifier(
         bundle,
         runtime=settings.runtime,
@@ -184,26 +186,28 @@ def _load() -> Serving:
         streams=settings.engine_streams,
         threads=settings.engine_threads,
     )
-    runner = classifier.runner
-    runner.warm_up(settings.max_batch)
-    metrics.model.info(
-        {
-            "name": manifest.name,
-            "version": manifest.version,
-            "digest": bundle.digest,
-            "runtime": runner.runtime.name,
-            "precision": runner.precision,
-            "precision_reason": choice.reason,
-            "streams": str(runner.runtime.streams),
-            "threads": str(runner.runtime.threads),
-            "track": settings.track.value,
-        }
+    classifier.runner.warm_up(settings.max_batch)
+    manifest = bundle.manifest
+    logger.info(
+        "loaded %s %s in %s: %s", manifest.name, manifest.version, choice.precision, choice.why
     )
-    metrics.tokens_stale.set_function(lambda: float(desk.tokens is not None and desk.tokens.stale))
-    desk.render_metrics = partial(generate_latest, metrics.registry)
-    decoders.wait_until_ready()
-    logger.info("serving %s %s", manifest.name, manifest.version)
-    return Serving(classifier, settings, metrics, decoders, choice=choice)
+    return Model(classifier, choice)
+
+
+def _labels(model: Model) -> dict[str, str]:
+    """What the metrics say of a model."""
+    runner = model.classifier.runner
+    return {
+        "name": model.manifest.name,
+        "version": model.manifest.version,
+        "digest": runner.bundle.digest,
+        "runtime": runner.runtime.name,
+        "precision": runner.precision,
+        "precision_reason": model.choice.reason,
+        "streams": str(runner.runtime.streams),
+        "threads": str(runner.runtime.threads),
+        "track": settings.track.value,
+    }
 
 
 def _end_supervisor() -> None:

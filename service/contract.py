@@ -137,6 +137,8 @@ class ModelFacts(_Answer):
     """Figures by the set they were measured on."""
     data: list[Mapping[str, JsonValue]]
     """What the model was trained and measured on."""
+    fallback: ModelFacts | None = None
+    """The faster model that answers while the queue is long; null where there is none."""
 
 
 class HubParameters(BaseModel):
@@ -164,6 +166,7 @@ REQUEST_ID = "x-request-id"
 MODEL_VERSION = "x-model-version"
 SERVER_TIMING = "server-timing"
 BATCH = "x-batch"
+FALLBACK = "x-model-fallback"
 
 _TEXT = {"type": "string"}
 _HEADERS = {
@@ -175,6 +178,11 @@ _CLIP_HEADERS = {
     SERVER_TIMING: {
         "description": "Where the time went, in milliseconds: `decode`, `queue`, `inference`, "
         "`total`, each as `name;dur=1.5` (W3C Server Timing).",
+        "schema": _TEXT,
+    },
+    FALLBACK: {
+        "description": "Name of the faster model that answered because the queue was long; not "
+        "sent otherwise.",
         "schema": _TEXT,
     },
     BATCH: {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
-from service.contract import BATCH, MODEL_VERSION, REQUEST_ID, SERVER_TIMING
+from service.contract import BATCH, FALLBACK, MODEL_VERSION, REQUEST_ID, SERVER_TIMING
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ANY_ORIGIN = "*"
 METHODS = "GET, POST"
-EXPOSED = f"{REQUEST_ID}, {MODEL_VERSION}, {SERVER_TIMING}, {BATCH}, retry-after"
+EXPOSED = f"{REQUEST_ID}, {MODEL_VERSION}, {SERVER_TIMING}, {BATCH}, {FALLBACK}, retry-after"
 MAX_AGE_S = 600
 """Seconds for which a browser need not ask again."""
 

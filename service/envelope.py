@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from service.serving import Served, Serving
+    from service.serving import Model, Served, Serving
 
 logger = logging.getLogger("timbre.requests")
 
@@ -127,7 +127,7 @@ class Envelope:
         headers[REQUEST_ID] = exchange.id
         serving = self._desk.serving
         if serving is not None:
-            headers[MODEL_VERSION] = serving.classifier.runner.bundle.manifest.version
+            headers[MODEL_VERSION] = _model(exchange, serving).manifest.version
         if serving is None or not serving.ready:
             # Moves keep-alive clients and gateways to another pod before this one is gone.
             headers["connection"] = "close"
@@ -149,6 +149,11 @@ class Envelope:
             logger.info("request", extra={"fields": _fields(exchange, seconds, serving)})
 
 
+def _model(exchange: Exchange, serving: Serving) -> Model:
+    """The model that has answered, or would."""
+    return exchange.served.model if exchange.served else serving.model
+
+
 def _fields(exchange: Exchange, seconds: float, serving: Serving | None) -> dict[str, object]:
     """What a request's log line says: never audio, file names or the emotion found."""
     line: dict[str, object] = {
@@ -163,7 +168,7 @@ def _fields(exchange: Exchange, seconds: float, serving: Serving | None) -> dict
     if exchange.problem:
         line["problem"] = exchange.problem
     if serving is not None:
-        manifest = serving.classifier.runner.bundle.manifest
+        manifest = _model(exchange, serving).manifest
         line |= {
             "model": manifest.name,
             "version": manifest.version,

@@ -130,7 +130,7 @@ class _Routes:
             answers.classification(
                 serving, served, request_id=exchange.id, total_s=total_s, timeline=timeline
             ),
-            answers.clip_headers(served, total_s=total_s),
+            answers.clip_headers(serving, served, total_s=total_s),
         )
 
     async def audio_classification(self, request: Request) -> Response:
@@ -148,10 +148,11 @@ class _Routes:
         else:
             bodies.require_raw(kind)
             served = await self._serve(request, bodies.MAX_RAW_BYTES, _as_is)
-        total_s = self._desk.open().clock() - Exchange.of(request).started
+        serving = self._desk.open()
+        total_s = serving.clock() - Exchange.of(request).started
         return _json(
             _Ranking(answers.ranking(served.result, parameters.top_k)),
-            answers.clip_headers(served, total_s=total_s),
+            answers.clip_headers(serving, served, total_s=total_s),
         )
 
     async def model(self, _: Request) -> Response:

@@ -137,6 +137,15 @@ class Metrics(BatchObserver):
         self.in_flight_windows = Gauge(
             "timbre_in_flight_windows", "Windows waiting or running", registry=registry
         )
+        self.fallback = Info(
+            "timbre_fallback", "The bundle that answers while the queue is long", registry=registry
+        )
+        self.fallback_on = Gauge(
+            "timbre_fallback_on", "1 while new clips go to the fallback", registry=registry
+        )
+        self.fallback_clips = Counter(
+            "timbre_fallback_clips", "Clips that the fallback classified", registry=registry
+        )
         self.demand = Gauge(
             "timbre_demand",
             "Windows asked for, let in or refused, by what the engine can make; 1 is all it can",

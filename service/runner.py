@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -59,6 +59,20 @@ class Wav2Vec2Runner:
                         f"{logits[0].shape[-1]} scores for {len(manifest.labels)} labels; "
                         "export it again."
                     )
+
+
+Seat: TypeAlias = tuple[Runner, Samples]
+"""A window, and who is to score it."""
+
+
+def run_each(seats: Sequence[Seat]) -> Sequence[Logits]:
+    """Score windows, each by its own runner, with one engine call for each runner among them."""
+    answers: dict[int, Logits] = {}
+    for runner in dict.fromkeys(runner for runner, _ in seats):
+        places = [place for place, seat in enumerate(seats) if seat[0] is runner]
+        logits = runner([seats[place][1] for place in places])
+        answers |= zip(places, logits, strict=True)
+    return [answers[place] for place in range(len(seats))]
 
 
 _RUNNERS: Mapping[str, Callable[[Bundle, Runtime, Precision], Runner]] = {"audio": Wav2Vec2Runner}

@@ -18,16 +18,19 @@ from service.admission import Admission
 from service.batching import NOT_READY_RETRY_S, Batched, Batcher, DispatchReason
 from service.classifier import Classifier, Heard
 from service.domain import (
+    BundleError,
     Clip,
     DeadlineExceeded,
     Logits,
     NotReady,
     Overloaded,
     Result,
-    Samples,
 )
+from service.fallback import Switch
+from service.manifest import Manifest
 from service.metrics import Metrics
 from service.precision import Choice
+from service.runner import Runner, Seat, run_each
 from service.settings import Settings
 
 
@@ -46,9 +49,23 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A clip's result with where its time went, in seconds, and the largest batch it was in."""
+class Model:
+    """A loaded bundle, warmed up, and why it is computed in its precision."""
 
+    classifier: Classifier
+    choice: Choice
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's facts."""
+        return self.classifier.runner.bundle.manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A clip's result by `model`; where its time went, in seconds, and its largest batch."""
+
+    model: Model
     heard: Heard
     result: Result
     decode_s: float
@@ -59,24 +76,29 @@ class Served:
 
 
 class Serving:
-    """The loaded model and everything between it and the clients of one event loop."""
+    """The loaded models and everything between them and the clients of one event loop."""
 
     def __init__(
         self,
-        classifier: Classifier,
+        model: Model,
         settings: Settings,
         metrics: Metrics,
         decoder: Decoder,
         *,
-        choice: Choice | None = None,
+        fallback: Model | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take a warmed-up classifier and a decoder, which `close` closes.
+        """Take a model, a faster one for when the queue is long, and a decoder.
 
-        `choice` is why the classifier has its precision; without one it was asked for.
+        `close` closes the decoder.
+
+        Raises:
+            BundleError: the fallback has other labels than the model.
         """
-        self.classifier = classifier
-        self.choice = choice or Choice(classifier.runner.precision)
+        if fallback is not None:
+            _require_same_labels(model.manifest, fallback.manifest)
+        self.model = model
+        self.fallback = fallback
         self.settings = settings
         self.metrics = metrics
         self.clock = clock
@@ -87,13 +109,15 @@ class Serving:
             client_share=settings.client_share,
             clock=clock,
         )
-        self._batcher: Batcher[Samples, Logits] = Batcher(
-            classifier.runner,
-            streams=classifier.runner.runtime.streams,
+        # One queue for both models: they share the CPUs, and clips their turns.
+        self._batcher: Batcher[Seat, Logits] = Batcher(
+            run_each,
+            streams=model.classifier.runner.runtime.streams,
             max_batch=settings.max_batch,
             observer=metrics,
             clock=clock,
         )
+        self._switch = Switch(settings.fallback_queue_s)
         self._decoder = decoder
         self._hearers = ThreadPoolExecutor(settings.decoder_processes, thread_name_prefix="hear")
         self._listening: dict[int, float] = {}
@@ -104,6 +128,7 @@ class Serving:
         metrics.ready.set_function(lambda: float(self.ready))
         metrics.in_flight_windows.set_function(lambda: float(self.admission.in_flight))
         metrics.demand.set_function(lambda: self.demand)
+        metrics.fallback_on.set_function(lambda: float(self._switch.on))
 
     @property
     def ready(self) -> bool:
@@ -160,17 +185,20 @@ class Serving:
         self._inside += 1
         self._empty.clear()
         try:
-            heard = await self._hear(data, deadline, client)
+            model = self._model_now()
+            heard = await self._hear(data, model.classifier, deadline, client)
             decode_s = self.clock() - started
             self.metrics.decode_seconds.observe(decode_s)
-            batched = await self._run(heard, deadline, client)
+            batched = await self._run(heard, model.classifier.runner, deadline, client)
         finally:
             self._inside -= 1
             if not self._inside:
                 self._empty.set()
-        result = self.classifier.conclude(heard, batched.answers)
-        self._measure(heard, result)
+            self._model_now()  # the last clip of a rush sees the end of the queue
+        result = model.classifier.conclude(heard, batched.answers)
+        self._measure(model, heard, result)
         return Served(
+            model,
             heard,
             result,
             decode_s,
@@ -197,6 +225,12 @@ class Serving:
         if self._closed:
             raise NotReady("The server is shutting down.", NOT_READY_RETRY_S)
 
+    def _model_now(self) -> Model:
+        """The model for a clip that comes now."""
+        if self.fallback is None:
+            return self.model
+        return self.fallback if self._switch.turn(self.admission.queue_s or 0.0) else self.model
+
     @contextmanager
     def _counted(self) -> Iterator[None]:
         """Bring what admission refuses meanwhile into the metrics; nothing is awaited in it."""
@@ -207,19 +241,21 @@ class Serving:
             self.metrics.refused_windows.inc(self.admission.refused_windows - refused)
             raise
 
-    async def _hear(self, data: bytes, deadline: float, client: Hashable) -> Heard:
+    async def _hear(
+        self, data: bytes, classifier: Classifier, deadline: float, client: Hashable
+    ) -> Heard:
         with self._counted():
             permit = self.admission.expect(client)
         with permit:
             try:
                 async with asyncio.timeout(max(0.0, deadline - self.clock())):
                     return await asyncio.get_running_loop().run_in_executor(
-                        self._hearers, self._hear_now, data
+                        self._hearers, self._hear_now, data, classifier
                     )
             except TimeoutError:
                 raise DeadlineExceeded("The clip was not decoded by the deadline.") from None
 
-    def _hear_now(self, data: bytes) -> Heard:
+    def _hear_now(self, data: bytes, classifier: Classifier) -> Heard:
         """Hear a clip in a thread, and let `alive` see since when the engine listens.
 
         What has begun to decode is decoded, even if its client or its deadline has gone: that is
@@ -229,20 +265,33 @@ class Serving:
         thread = threading.get_ident()
         self._listening[thread] = self.clock()
         try:
-            return self.classifier.listen(clip)
+            return classifier.listen(clip)
         finally:
             del self._listening[thread]
 
-    async def _run(self, heard: Heard, deadline: float, client: Hashable) -> Batched[Logits]:
+    async def _run(
+        self, heard: Heard, runner: Runner, deadline: float, client: Hashable
+    ) -> Batched[Logits]:
         windows = len(heard.batch)
         with self._counted():
             permit = self.admission.admit(windows, client)
         self.metrics.admitted_windows.inc(windows)
         with permit:
-            return await self._batcher.submit(heard.batch, deadline=deadline)
+            seats = [(runner, window) for window in heard.batch]
+            return await self._batcher.submit(seats, deadline=deadline)
 
-    def _measure(self, heard: Heard, result: Result) -> None:
+    def _measure(self, model: Model, heard: Heard, result: Result) -> None:
+        if model is self.fallback:
+            self.metrics.fallback_clips.inc()
         self.metrics.clip_seconds.observe(heard.clip.duration_s)
         self.metrics.decisions.labels(result.decision, result.label or "").inc()
         if result.score is not None:
             self.metrics.confidence.observe(result.score)
+
+
+def _require_same_labels(model: Manifest, fallback: Manifest) -> None:
+    if set(model.labels) != set(fallback.labels):
+        raise BundleError(
+            f"The fallback {fallback.name} {fallback.version} knows {', '.join(fallback.labels)}, "
+            f"and {model.name} {model.version} {', '.join(model.labels)}; they must be the same."
+        )

@@ -63,6 +63,12 @@ class Settings(BaseModel):
 
     bundle: Path = DEFAULT_BUNDLE
     """Folder of the bundle to serve; the embedded default model when not set."""
+    fallback_bundle: Path | None = None
+    """Folder of a faster model with the same labels, for new clips while the queue is long: answers
+    say so, in place of refusals."""
+    fallback_queue_s: Annotated[float, Field(gt=0, le=600)] = 1.0
+    """Seconds a new clip would wait, from which on the fallback takes it; at half of them the queue
+    counts as short again."""
     track: Track = Track.STABLE
     """Which side of a rollout this pod is on: stable, canary or baseline. Told in every answer."""
     runtime: Literal["openvino", "torch"] = "openvino"
@@ -117,6 +123,11 @@ class Settings(BaseModel):
     """Address that port is opened on; `timbre serve` takes its --host where this is not set."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged; each request is one `info` line."""
+
+    @property
+    def bundles(self) -> tuple[Path, ...]:
+        """Folders of all bundles that are loaded."""
+        return tuple(filter(None, (self.bundle, self.fallback_bundle)))
 
     @property
     def engine_streams(self) -> int:

@@ -16,17 +16,11 @@ import click
 
 import service
 from service import settings as configuration
-from service.access import Tokens
-from service.bundle import open_bundle
-from service.internal import listen
-from service.precision import candidates
-from service.runtime import cpu_features
+from service.startup import verify
 
 _BUNDLE = configuration.variable("bundle")
-_CACHE = configuration.variable("cache")
 _INTERNAL_HOST = configuration.variable("internal_host")
 _INTERNAL_PORT = configuration.variable("internal_port")
-_TOKEN_FILE = configuration.variable("token_file")
 
 
 def _address(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -73,29 +67,15 @@ def serve(host: str, port: int, bundle: Path | None) -> None:
         environment[_BUNDLE] = str(bundle)
     environment[_INTERNAL_HOST] = environment.get(_INTERNAL_HOST) or host
     settings = configuration.load(environment)
-    folder = settings.bundle.absolute()
-    # The server opens it all again: hashing costs a tenth of a second, and a refusal here is one
-    # sentence, where there it would be the end of a long log.
-    candidates(
-        open_bundle(folder),
-        settings.precision,
-        runtime=settings.runtime,
-        features=cpu_features(),
-        ungated=settings.ungated,
-    )
+    if settings.internal_port == port:
+        raise click.ClickException(f"{_INTERNAL_PORT}={port} is the public port; take another.")
+    verify(settings)
     _require_free(host, port)
-    if settings.internal_port:
-        if settings.internal_port == port:
-            raise click.ClickException(f"{_INTERNAL_PORT}={port} is the public port; take another.")
-        listen(str(settings.internal_host), settings.internal_port).close()
     # Absolute, because the server runs elsewhere: it looks for `service` in its own folder first,
     # which must be this package and not whatever is called so where the user happens to be.
-    environment[_BUNDLE] = str(folder)
-    if settings.token_file is not None:
-        environment[_TOKEN_FILE] = str(settings.token_file.absolute())
-        Tokens(settings.token_file).load()
-    if settings.cache is not None:
-        environment[_CACHE] = str(settings.cache.absolute())
+    for field, value in settings:
+        if isinstance(value, Path):
+            environment[configuration.variable(field)] = str(value.absolute())
     environment["BENTOML_DO_NOT_TRACK"] = "True"
     home = Path(service.__file__).parent.parent
     click.echo(_welcome(host, port), err=True)

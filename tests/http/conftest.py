@@ -49,9 +49,10 @@ def make(classifier: Classifier) -> Standing:
     async def checked(
         *,
         decoder: Decoder | None = None,
+        fallback: Classifier | None = None,
         **options: Any,  # noqa: ANN401
     ) -> AsyncIterator[Stand]:
-        async with standing(classifier, decoder, **options) as stand:
+        async with standing(classifier, decoder, fallback, **options) as stand:
             document = DOCUMENT if stand.desk.tokens is None else GUARDED
             stand.client.event_hooks = {"response": [checking(document)]}
             yield stand

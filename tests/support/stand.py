@@ -21,8 +21,9 @@ from service.classifier import Classifier, Heard
 from service.domain import Clip, Logits, Samples
 from service.http import Desk, create_app, create_internal_app
 from service.metrics import Metrics
+from service.precision import Choice
 from service.runner import Runner, Wav2Vec2Runner
-from service.serving import Decoder, Serving
+from service.serving import Decoder, Model, Serving
 from service.settings import Settings
 
 PATIENCE_S = 30
@@ -120,20 +121,27 @@ class WatchedServing(Serving):
     """Serving that tells when clips are in the batcher, and keeps their logits by id(heard)."""
 
     def __init__(
-        self, classifier: Classifier, settings: Settings, metrics: Metrics, decoder: Decoder
+        self,
+        model: Model,
+        settings: Settings,
+        metrics: Metrics,
+        decoder: Decoder,
+        fallback: Model | None,
     ) -> None:
         self.skipped_s = 0.0
-        super().__init__(classifier, settings, metrics, decoder, clock=self._now)
+        super().__init__(model, settings, metrics, decoder, fallback=fallback, clock=self._now)
         self._submitted = asyncio.Semaphore(0)
         self.answers: dict[int, Sequence[Logits]] = {}
 
     def _now(self) -> float:
         return time.monotonic() + self.skipped_s
 
-    async def _run(self, heard: Heard, deadline: float, client: Hashable) -> Batched[Logits]:
+    async def _run(
+        self, heard: Heard, runner: Runner, deadline: float, client: Hashable
+    ) -> Batched[Logits]:
         # Whoever waits for this is scheduled only when what follows has gone as far as it can.
         self._submitted.release()
-        batched = await super()._run(heard, deadline, client)
+        batched = await super()._run(heard, runner, deadline, client)
         self.answers[id(heard)] = batched.answers
         return batched
 
@@ -151,6 +159,7 @@ class Stand:
         self,
         classifier: Classifier,
         decoder: Decoder | None = None,
+        fallback: Classifier | None = None,
         /,
         **settings: Any,  # noqa: ANN401
     ) -> None:
@@ -159,7 +168,13 @@ class Stand:
         self.runner = self.classifier.held
         self.metrics = WatchedMetrics()
         chosen = Settings(**settings)
-        self.serving = WatchedServing(self.classifier, chosen, self.metrics, self.decoder)
+        self.serving = WatchedServing(
+            Model(self.classifier, Choice(self.runner.precision)),
+            chosen,
+            self.metrics,
+            self.decoder,
+            None if fallback is None else Model(fallback, Choice(fallback.runner.precision)),
+        )
         tokens = None
         if chosen.token_file is not None:
             tokens = Tokens(chosen.token_file, clock=self.serving.clock)
@@ -191,11 +206,12 @@ def _client(app: ASGIApp) -> httpx.AsyncClient:
 async def standing(
     classifier: Classifier,
     decoder: Decoder | None = None,
+    fallback: Classifier | None = None,
     /,
     **settings: Any,  # noqa: ANN401
 ) -> AsyncIterator[Stand]:
     """Build a stand and take it down again, with nothing left inside."""
-    stand = Stand(classifier, decoder, **settings)
+    stand = Stand(classifier, decoder, fallback, **settings)
     try:
         async with stand.client, stand.internal:
             yield stand

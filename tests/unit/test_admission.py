@@ -294,6 +294,7 @@ def test_what_is_asked_for_is_known_by_the_second() -> None:
 def test_retry_after_is_a_default_until_something_has_drained() -> None:
     """No rate, no estimate."""
     admission = Admission(8, backlog=100)
+    assert admission.queue_s is None
     assert admission.retry_after_s == DEFAULT_RETRY_S
     admission.admit(8)
     assert admission.retry_after_s == DEFAULT_RETRY_S
@@ -302,7 +303,9 @@ def test_retry_after_is_a_default_until_something_has_drained() -> None:
 def test_retry_after_is_the_time_to_drain_what_is_in_flight() -> None:
     """At 10 windows a second 60 windows take 6 s."""
     admission, _ = drained_at(10)
+    assert admission.queue_s == 0
     admission.admit(60)
+    assert admission.queue_s == pytest.approx(6)
     assert admission.retry_after_s == pytest.approx(6)
     with pytest.raises(Overloaded) as refusal:
         admission.admit(50)

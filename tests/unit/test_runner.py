@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.bundle import Precision
+from service.bundle import Bundle, Precision
 from service.domain import BundleError, Logits, Samples
-from service.runner import Wav2Vec2Runner, open_runner
-from service.runtime import OpenVINORuntime
+from service.runner import Seat, Wav2Vec2Runner, open_runner, run_each
+from service.runtime import OpenVINORuntime, Runtime
 from tests.support.bundles import tiny_bundle, tiny_draft
 
 MAX_BATCH = 4
@@ -33,6 +36,45 @@ class TakingTurns:
         self.sizes[self._calls % self.streams].add(len(windows))
         self._calls += 1
         return np.zeros((len(windows), self._labels), np.float32)
+
+
+class Noting:
+    """A runner that answers a window with its own name and the window's first sample."""
+
+    def __init__(self, bundle: Bundle, name: float) -> None:
+        self.bundle = bundle
+        self.runtime: Runtime = TakingTurns(1, 2)
+        self.precision: Precision = "fp32"
+        self.calls: list[list[float]] = []
+        self._name = name
+
+    def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
+        """Score windows."""
+        self.calls.append([float(window[0]) for window in windows])
+        return [np.array([self._name, window[0]], np.float32) for window in windows]
+
+    def warm_up(self, max_batch: int) -> None:
+        """Stay cold."""
+
+
+@given(choices=st.lists(st.booleans(), min_size=1, max_size=9))
+def test_each_window_of_a_batch_is_scored_by_its_own_runner(
+    tmp_path_factory: pytest.TempPathFactory, choices: list[bool]
+) -> None:
+    """Answers come in the batch's order, from one call for each runner with windows in it."""
+    bundle = tiny_bundle(tmp_path_factory.mktemp("bundle"))
+    runners = (Noting(bundle, 0.0), Noting(bundle, 1.0))
+    seats: list[Seat] = [
+        (runners[second], np.array([place], np.float32)) for place, second in enumerate(choices)
+    ]
+    answers = run_each(seats)
+    assert [tuple(answer) for answer in answers] == [
+        (float(second), float(place)) for place, second in enumerate(choices)
+    ]
+    assert [len(runner.calls) for runner in runners] == [
+        int(False in choices),
+        int(True in choices),
+    ]
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3])

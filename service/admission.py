@@ -7,6 +7,7 @@ one event loop, as the batcher does.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ _NOTHING = _Held()
 class Admission:
     """Lets `capacity` windows in at a time, and `backlog` clips whose windows aren't known yet.
 
+    And no more than will have drained in `longest_s` seconds, by the rate of late: how many windows
+    may wait depends on the model and the machine, how long a client should wait doesn't.
+
     One client may hold `client_share` of both: 1.0 lets anyone have it all. A client is whatever
     tells it from others, and is remembered while it holds something. `clock` gives seconds.
 
@@ -101,16 +105,25 @@ class Admission:
         capacity: int,
         *,
         backlog: int,
+        longest_s: float = math.inf,
+        window_s: float | None = None,
         client_share: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raise ValueError unless there is room for one window, one clip, and some for a client."""
+        """Take the seconds a window takes, where they are known, for the first estimate.
+
+        Raises:
+            ValueError: there is no room for one window, one clip, or any of a client's.
+        """
         if capacity < 1 or backlog < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity=}, {backlog=}")
+        if not longest_s > 0:
+            raise ValueError(f"a clip must be allowed to wait, got {longest_s=}")
         if not 0 < client_share <= 1:
             raise ValueError(f"a share is above 0 and at most 1, got {client_share}")
         self.capacity = capacity
         self.backlog = backlog
+        self.longest_s = longest_s
         self.client_share = client_share
         self.admitted_windows = 0
         self.refused_windows = 0.0
@@ -121,6 +134,8 @@ class Admission:
         self._asked = Arrivals(ASKED_MEMORY_S, clock=clock)
         # The drain rate: windows drained over the busy seconds they took.
         self._drain = Pace(RATE_MEMORY_S)
+        if window_s is not None:
+            self._drain.add(1, window_s)
         self._since_release_s = 0.0
         self._measured_at = clock()
 
@@ -136,7 +151,7 @@ class Admission:
         Clips being decoded are expected to need an average clip's windows: else clips would be let
         in to be decoded for nothing.
         """
-        return self._no_room(self._all, 1.0)
+        return self._no_room(self._all, 1.0) or self._too_late
 
     @property
     def asked_per_s(self) -> float:
@@ -167,7 +182,7 @@ class Admission:
         For the gate at header time, when a clip's size is unknown.
         """
         if self.full:
-            self.refuse(self._everybody(self._all))
+            self.refuse(self._everybody)
         held = self._clients.get(client)
         if held and self._no_room(held, self.client_share):
             self.refuse(self._one_client(held))
@@ -195,8 +210,8 @@ class Admission:
             self._average_clip = float(windows)
         self._average_clip += CLIP_MEMORY * (windows - self._average_clip)
         held = self._clients.get(client, _NOTHING)
-        if self._too_many(windows, self._all, 1.0):
-            self._refuse(windows, self._everybody(self._all))
+        if self._too_many(windows, self._all, 1.0) or (windows and self._too_late):
+            self._refuse(windows, self._everybody)
         if self._too_many(windows, held, self.client_share):
             self._refuse(windows, self._one_client(held))
         self._measure()
@@ -233,6 +248,10 @@ class Admission:
         beside = held.windows > 0 and windows > 0
         return beside and held.windows + windows > share * self.capacity
 
+    @property
+    def _too_late(self) -> bool:
+        return self.queue_s is not None and self.queue_s >= self.longest_s
+
     def _of(self, client: Hashable) -> _Held:
         return self._clients.setdefault(client, _Held())
 
@@ -251,7 +270,11 @@ class Admission:
     def _average(self) -> float:
         return 1.0 if self._average_clip is None else self._average_clip
 
-    def _everybody(self, held: _Held) -> str:
+    @property
+    def _everybody(self) -> str:
+        held = self._all
+        if not self._no_room(held, 1.0) and self._too_late:
+            return f"{held.windows} windows are in flight, which take {self.queue_s:.3g} s."
         return (
             f"{held.windows} of {self.capacity} windows are in flight and {held.clips} of "
             f"{self.backlog} clips are being decoded."

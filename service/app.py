@@ -186,12 +186,12 @@ def _model(folder: Path) -> Model:
         streams=settings.engine_streams,
         threads=settings.engine_threads,
     )
-    classifier.runner.warm_up(settings.max_batch)
+    window_s = classifier.runner.warm_up(settings.max_batch)
     manifest = bundle.manifest
     logger.info(
         "loaded %s %s in %s: %s", manifest.name, manifest.version, choice.precision, choice.why
     )
-    return Model(classifier, choice)
+    return Model(classifier, choice, window_s)
 
 
 def _labels(model: Model) -> dict[str, str]:

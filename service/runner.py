@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
@@ -22,8 +23,8 @@ class Runner(Protocol):
     def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
         """Score inputs in one engine call: float32 [labels] for each."""
 
-    def warm_up(self, max_batch: int) -> None:
-        """Run every batch size once, so that no caller waits for a compilation."""
+    def warm_up(self, max_batch: int) -> float:
+        """Run every batch size, so that no caller waits for a compilation; seconds a window."""
 
 
 class Wav2Vec2Runner:
@@ -41,14 +42,18 @@ class Wav2Vec2Runner:
         """
         return list(self.runtime(np.stack(windows)))
 
-    def warm_up(self, max_batch: int) -> None:
+    def warm_up(self, max_batch: int) -> float:
         """Run every batch size once on each stream, so that no caller waits for a compilation.
+
+        Returns:
+            Seconds a window took, in one more of the largest batches.
 
         Raises:
             BundleError: the model doesn't answer in the labels the bundle declares.
         """
         manifest = self.bundle.manifest
         window = np.zeros(manifest.audio.window.window, np.float32)
+        batch = [window] * max_batch
         # Streams take turns, so as many calls in a row as there are streams reach each of them.
         for size in range(1, max_batch + 1):
             for _ in range(self.runtime.streams):
@@ -59,6 +64,9 @@ class Wav2Vec2Runner:
                         f"{logits[0].shape[-1]} scores for {len(manifest.labels)} labels; "
                         "export it again."
                     )
+        started = time.perf_counter()
+        self(batch)
+        return (time.perf_counter() - started) / max_batch
 
 
 Seat: TypeAlias = tuple[Runner, Samples]

@@ -54,6 +54,8 @@ class Model:
 
     classifier: Classifier
     choice: Choice
+    window_s: float | None = None
+    """Seconds a window took when it was warmed up."""
 
     @property
     def manifest(self) -> Manifest:
@@ -106,6 +108,8 @@ class Serving:
         self.admission = Admission(
             settings.queue_windows,
             backlog=settings.decode_backlog,
+            longest_s=settings.queue_s,
+            window_s=model.window_s,
             client_share=settings.client_share,
             clock=clock,
         )

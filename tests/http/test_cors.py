@@ -70,7 +70,7 @@ class TestOrigins:
             assert answer.headers[FOUND] == APP
             exposed = set(answer.headers["access-control-expose-headers"].split(", "))
             own = {"x-request-id", "x-model-version", "server-timing", "x-batch"}
-            assert exposed == own | {"retry-after"}
+            assert exposed == own | {"retry-after", "x-model-fallback"}
             assert own <= set(answer.headers)
 
     @pytest.mark.parametrize("origin", [OTHER, "null", f"{APP}.evil.example", f"{APP}:8443", ""])

@@ -352,3 +352,31 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
             Admission(1, backlog=1, client_share=share)
     with pytest.raises(ValueError, match="cannot have"):
         Admission(1, backlog=100).admit(-1)
+
+
+def test_a_clip_that_would_wait_too_long_is_refused() -> None:
+    """At 10 windows a second 50 in flight are 5 s: the limit itself refuses, a window less not."""
+    admission = Admission(100, backlog=100, longest_s=5.0, window_s=0.1, clock=Clock())
+    admission.admit(49)
+    admission.check()
+    admission.admit(1)
+    for late in (admission.check, lambda: admission.admit(1)):
+        with pytest.raises(Overloaded, match="50 windows are in flight, which take 5 s"):
+            late()
+    admission.admit(0).release()
+
+
+def test_the_first_clips_are_judged_by_the_warm_up() -> None:
+    """Before anything has drained a burst would fill the queue with what is answered too late."""
+    admission = Admission(100, backlog=100, longest_s=2.0, window_s=0.5, clock=Clock())
+    assert admission.queue_s == 0
+    admission.admit(4)
+    with pytest.raises(Overloaded):
+        admission.admit(1)
+
+
+@pytest.mark.parametrize("longest_s", [0.0, -1.0, float("nan")])
+def test_some_wait_must_be_allowed(longest_s: float) -> None:
+    """Or nobody would get in."""
+    with pytest.raises(ValueError, match="longest_s"):
+        Admission(1, backlog=1, longest_s=longest_s)

@@ -31,6 +31,8 @@ def test_without_variables_everything_has_its_default() -> None:
     ("field", "text", "value"),
     [
         ("bundle", "/models/a", Path("/models/a")),
+        ("fallback_bundle", "/models/b", Path("/models/b")),
+        ("fallback_queue_s", "0.5", 0.5),
         ("track", "canary", Track.CANARY),
         ("runtime", "torch", "torch"),
         ("precision", "bf16", "bf16"),
@@ -41,6 +43,7 @@ def test_without_variables_everything_has_its_default() -> None:
         ("cache", "/cache", Path("/cache")),
         ("max_batch", "16", 16),
         ("queue_windows", "10", 10),
+        ("queue_s", "3", 3.0),
         ("decoders", "3", 3),
         ("decode_backlog", "5", 5),
         ("client_share", "0.25", 0.25),

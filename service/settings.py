@@ -94,7 +94,7 @@ class Settings(BaseModel):
     """Windows in a batch at most."""
     queue_windows: Annotated[int, Field(ge=1, le=100_000)] = 128
     """Windows inside at a time, waiting or running; a clip that doesn't fit is refused with 429."""
-    queue_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    queue_s: Annotated[float, Field(gt=0, le=600)] = 4.0
     """Seconds that the windows inside may take, by the rate of late; beyond it a clip is refused
     with 429 rather than answered too late."""
     decoders: Annotated[int, Field(ge=0, le=64)] = 0

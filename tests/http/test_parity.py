@@ -14,7 +14,7 @@ from service.bundle import Bundle, Precision
 from service.classifier import Classifier, open_classifier
 from service.domain import BundleError
 from service.precision import candidates
-from service.runtime import cpu_features
+from service.runtime import FIXED_BYTES, cpu_features
 from service.serving import Served
 from tests.support.audio import encoded, speech_like
 from tests.support.stand import Stand, standing
@@ -52,6 +52,21 @@ def open_classifiers(tiny: Bundle, classifier: Classifier) -> Callable[[int], Cl
     """Give a classifier with that many streams."""
     two = open_classifier(tiny, streams=2, threads=2)
     return lambda streams: classifier if streams == 1 else two
+
+
+@pytest.mark.parametrize("fixed_bytes", [0, FIXED_BYTES])
+def test_any_number_of_windows_is_scored_as_each_alone(
+    tiny: Bundle, fixed_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In networks of fixed batches, of which an odd number needs several, and in one for all."""
+    monkeypatch.setattr("service.runtime.FIXED_BYTES", fixed_bytes)
+    runner = open_classifier(tiny).runner
+    size = tiny.manifest.audio.window.window
+    windows = [speech_like(1.0, seed)[:size] for seed in range(2 * MAX_BATCH + 3)]
+    alone = [runner([window])[0] for window in windows]
+    for count in range(1, len(windows) + 1):
+        together = np.array(runner(windows[:count]))
+        assert np.abs(together - np.array(alone[:count])).max() <= LOGIT_BOUND
 
 
 def logits_of(stand: Stand, served: Served) -> NDArray[np.float32]:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from service.bundle import Bundle, Precision
 from service.domain import BundleError, Logits, Samples
 from service.runner import Seat, Wav2Vec2Runner, open_runner, run_each
-from service.runtime import OpenVINORuntime, Runtime
+from service.runtime import FIXED_BATCHES, FIXED_BYTES, OpenVINORuntime, Runtime
 from tests.support.bundles import tiny_bundle, tiny_draft
 
 MAX_BATCH = 4
+ANY_BATCH = -1
 
 
 class TakingTurns:
@@ -103,19 +104,21 @@ class TestWhatIsComputed:
         ("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("int8", "f32")]
     )
     def test_openvino_is_told(
-        self, precision: Precision, hint: str, monkeypatch: pytest.MonkeyPatch
+        self, precision: Precision, hint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """bf16 by name; what of an int8 network is not int8 is fp32."""
         core = FakeCore(computes=hint)
         monkeypatch.setattr("openvino.Core", lambda: core)
-        OpenVINORuntime(Path("fp32.xml"), streams=1, threads=1, precision=precision)
+        OpenVINORuntime(weights(tmp_path), streams=1, threads=1, precision=precision)
         assert core.properties["INFERENCE_PRECISION_HINT"] == hint
 
-    def test_another_precision_than_asked_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_another_precision_than_asked_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         """On CPUs without bf16 OpenVINO computes in fp32 and says so only when it is asked."""
         monkeypatch.setattr("openvino.Core", lambda: FakeCore(computes="f32"))
         with pytest.raises(BundleError, match=r"computes fp32.xml in f32 on this CPU, not in bf16"):
-            OpenVINORuntime(Path("fp32.xml"), streams=1, threads=1, precision="bf16")
+            OpenVINORuntime(weights(tmp_path), streams=1, threads=1, precision="bf16")
 
     def test_torch_is_not_asked_for_another_precision(self, tmp_path: Path) -> None:
         """It would compute bf16's weights, which are fp32's, in fp32."""
@@ -125,18 +128,42 @@ class TestWhatIsComputed:
             open_runner(bundle, runtime="torch", precision="bf16", streams=1, threads=1)
 
 
+@pytest.mark.parametrize(
+    ("size", "batches"), [(FIXED_BYTES, [*FIXED_BATCHES]), (FIXED_BYTES + 1, [ANY_BATCH])]
+)
+def test_small_models_have_a_network_for_each_batch(
+    size: int, batches: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A byte too many, and there is one for all batches: each would hold the weights again."""
+    core = FakeCore(computes="f32")
+    monkeypatch.setattr("openvino.Core", lambda: core)
+    OpenVINORuntime(weights(tmp_path, size), streams=1, threads=1)
+    assert core.batches == batches
+
+
+def weights(folder: Path, size: int = 0) -> Path:
+    """Write weights of so many bytes that nobody reads."""
+    with (folder / "fp32.bin").open("wb") as file:
+        file.truncate(size)
+    return folder / "fp32.xml"
+
+
 class FakeCore:
-    """Compiles anything, and says what it computes in."""
+    """Compiles anything, notes for which batch, and says what it computes in."""
 
     def __init__(self, *, computes: str) -> None:
         self.properties: dict[str, object] = {}
+        self.batches: list[int] = []
         self._computes = computes
 
-    def read_model(self, model: Path) -> Path:
-        return model
+    def read_model(self, _: Path) -> FakeNetwork:
+        return FakeNetwork()
 
-    def compile_model(self, _: Path, __: str, properties: dict[str, object]) -> FakeCore:
+    def compile_model(
+        self, network: FakeNetwork, _: str, properties: dict[str, object]
+    ) -> FakeCore:
         self.properties = properties
+        self.batches.append(network.partial_shape[0])
         return self
 
     def get_property(self, _: str) -> FakeCore:
@@ -147,3 +174,16 @@ class FakeCore:
 
     def create_infer_request(self) -> None:
         """None is needed."""
+
+
+class FakeNetwork:
+    """A network of one input."""
+
+    def __init__(self) -> None:
+        self.partial_shape = [ANY_BATCH, 16_000]
+
+    def input(self, _: int) -> FakeNetwork:
+        return self
+
+    def reshape(self, shape: list[int]) -> None:
+        self.partial_shape = shape

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -30,6 +32,7 @@ from service import settings as configuration
 from service.access import Tokens
 from service.bundle import open_bundle
 from service.classifier import open_classifier
+from service.connections import Connection, Crowd, room_for
 from service.decoding.pool import DecoderPool
 from service.envelope import JsonFormatter
 from service.http import Desk, create_app, create_internal_app
@@ -51,21 +54,45 @@ and reuse them without asking: a server that closes first loses the request that
 SWAGGER_UI = Path(bentoml_server.__file__).parent / "static_content"
 
 
-class _PatientConfig(uvicorn.Config):
-    """uvicorn's configuration, with idle connections kept.
+crowd = Crowd(settings.max_connections)
+"""All connections of the process: they share its file descriptors."""
 
-    BentoML's worker has a flag for it, but no variable and no setting: started without the flag,
-    as a Bento's image starts it, it would close them after 5 s. The worker imports this module
-    before it makes its configuration.
+
+class _PatientConfig(uvicorn.Config):
+    """uvicorn's configuration: idle connections kept, connections bounded, and no web sockets.
+
+    BentoML's worker has a flag for the first, but no variable and no setting: started without the
+    flag, as a Bento's image starts it, it would close them after 5 s.
     """
 
     def load(self) -> None:
         """Load, as uvicorn does before it listens."""
         super().load()
         self.timeout_keep_alive = max(self.timeout_keep_alive, KEEP_ALIVE_S)
+        self.ws_protocol_class = None
+        self.http_protocol_class = partial(  # type: ignore[assignment]
+            Connection, crowd=crowd, patience_s=settings.header_timeout_s
+        )
 
 
+class _ClosingServer(uvicorn.Server):
+    """uvicorn's server, which closes the port when it stops taking connections.
+
+    BentoML's supervisor has the socket too: closed here alone, it would go on taking connections
+    that nobody answers until the last clip inside is done, and then break them off.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port for everyone, and then do as uvicorn does."""
+        for opened in sockets or ():
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+        await super().shutdown(sockets)
+
+
+# BentoML's worker imports this module before it makes either.
 uvicorn.Config = _PatientConfig  # type: ignore[misc]
+uvicorn.Server = _ClosingServer  # type: ignore[misc]
 
 TRACED = bool(BentoMLContainer.tracing.sample_rate.get())
 """Whether BentoML was told to sample traces; without it spans would be made to be thrown away."""
@@ -99,6 +126,7 @@ class Timbre:
         """Load and warm up; the server is ready when this returns."""
         try:
             _log_json(settings.log_level)
+            crowd.limit = room_for(settings.max_connections)
             _load_tokens(desk.tokens)
             self.internal = _internal_server()
             self.serving = desk.serving = _load()
@@ -160,6 +188,8 @@ def _load() -> Serving:
     if settings.fallback_bundle is not None:
         fallback = _model(settings.fallback_bundle)
         metrics.fallback.info(_labels(fallback))
+    metrics.connections.set_function(lambda: float(len(crowd)))
+    crowd.hung_up = metrics.hung_up
     metrics.tokens_stale.set_function(lambda: float(desk.tokens is not None and desk.tokens.stale))
     desk.render_metrics = partial(generate_latest, metrics.registry)
     decoders.wait_until_ready()

@@ -39,15 +39,15 @@ _RAW_TYPES = {
 
 
 class Buffers:
-    """Counts the bytes of all bodies that are held."""
+    """Counts the bytes of all bodies that are held, and makes room where they are too many.
+
+    Who then has to go is the body that has been coming for longest: clients that stall would
+    otherwise keep out all that don't.
+    """
 
     def __init__(self) -> None:
         self.held = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether more is held than may be."""
-        return self.held > MAX_BUFFERED_BYTES
+        self._coming: dict[Body, None] = {}  # in the order of their beginning, like a set
 
     @contextmanager
     def hold(self) -> Iterator[Body]:
@@ -58,6 +58,23 @@ class Buffers:
         finally:
             self.held -= body.size
 
+    @contextmanager
+    def coming(self, body: Body) -> Iterator[None]:
+        """Let a body be dropped meanwhile."""
+        self._coming[body] = None
+        try:
+            yield
+        finally:
+            del self._coming[body]
+
+    def grow(self, size: int) -> None:
+        """Count more bytes, and drop bodies that are coming until all fit, or none is left."""
+        self.held += size
+        for body in tuple(self._coming):
+            if self.held <= MAX_BUFFERED_BYTES:
+                break
+            body.drop()
+
 
 class Body:
     """One body that is being read."""
@@ -65,9 +82,12 @@ class Body:
     def __init__(self, buffers: Buffers) -> None:
         self.size = 0
         self._buffers = buffers
+        self._chunks: list[bytes] = []
+        self._patience: asyncio.Timeout | None = None
+        self._dropped = False
 
     async def read(self, request: Request, *, limit: int, timeout_s: float) -> bytes | None:
-        """Read it all; None when all bodies together hold too much.
+        """Read it all; None when all bodies together hold too much and it has come for longest.
 
         Raises:
             TooLarge: more than `limit` bytes, by its header or in fact.
@@ -76,20 +96,34 @@ class Body:
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit:  # int() refuses thousands of digits
             raise too_large(limit)
-        chunks: list[bytes] = []
         try:
-            async with asyncio.timeout(timeout_s):
-                async for chunk in request.stream():
-                    self.size += len(chunk)
-                    self._buffers.held += len(chunk)
-                    chunks.append(chunk)
-                    if self.size > limit:
-                        raise too_large(limit)
-                    if self._buffers.full:
-                        return None
+            with self._buffers.coming(self):
+                async with asyncio.timeout(timeout_s) as self._patience:
+                    async for chunk in request.stream():
+                        self.size += len(chunk)
+                        self._chunks.append(chunk)
+                        self._buffers.grow(len(chunk))
+                        if self._dropped:
+                            return None
+                        if self.size > limit:
+                            raise too_large(limit)
         except TimeoutError:
-            raise SlowBody(f"The body did not come within {timeout_s:.3g} s.") from None
-        return b"".join(chunks)
+            if not self._dropped:
+                raise SlowBody(f"The body did not come within {timeout_s:.3g} s.") from None
+        if self._dropped:
+            return None
+        whole = b"".join(self._chunks)
+        self._chunks.clear()
+        return whole
+
+    def drop(self) -> None:
+        """Let go of what has come, at once, and end the reading."""
+        self._buffers.held -= self.size
+        self.size = 0
+        self._chunks.clear()
+        if not self._dropped and self._patience is not None:
+            self._patience.reschedule(0.0)
+        self._dropped = True
 
 
 def content_type(request: Request) -> str:

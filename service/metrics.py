@@ -51,6 +51,15 @@ class Metrics(BatchObserver):
         self.requests = Counter(
             "timbre_requests", "Requests answered", ["route", "status"], registry=registry
         )
+        self.connections = Gauge(
+            "timbre_connections", "Connections that are open, idle ones too", registry=registry
+        )
+        self.hung_up_connections = Counter(
+            "timbre_hung_up_connections",
+            "Connections closed on their clients: slow to send or read, or the room was needed",
+            ["reason"],
+            registry=registry,
+        )
         self.request_seconds = Histogram(
             "timbre_request_seconds",
             "Seconds from a request's headers to the end of its answer, of clips classified",
@@ -155,6 +164,10 @@ class Metrics(BatchObserver):
     def decoder_lost(self, reason: str) -> None:
         """Count a decoder process that has to be replaced."""
         self.decoder_restarts.labels(reason).inc()
+
+    def hung_up(self, reason: str) -> None:
+        """Count a connection that was closed on its client."""
+        self.hung_up_connections.labels(reason).inc()
 
     def dispatched(self, items: int, reason: DispatchReason) -> None:
         """Count a batch."""

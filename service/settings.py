@@ -110,6 +110,12 @@ class Settings(BaseModel):
     """Seconds from the end of a request's headers to its answer; later is 504."""
     body_timeout_s: Annotated[float, Field(gt=0, le=600)] = 15.0
     """Seconds a client may take to send its body; slower is 408."""
+    header_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Seconds a client may take to send a request's headers, or not read its answer; slower is
+    hung up on."""
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Connections open at a time; one more costs the one that has kept the server waiting for
+    longest. One whose request is complete is never closed for it."""
     drain_s: Annotated[float, Field(ge=0, le=600)] = 0.0
     """Seconds to go on answering after SIGTERM, unready and with `Connection: close`, so that
     load balancers can move on; set it where something balances between servers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -9,10 +10,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from service import bodies
-from tests.support.asking import CLASSIFY, HUB, SPEECH, in_pieces, post, problem
-from tests.support.stand import Stand
+from tests.support.asking import CLASSIFY, HUB, SPEECH, in_pieces, never_ending, post, problem
+from tests.support.stand import PATIENCE_S, Stand
 
 pytestmark = pytest.mark.asyncio
+
+
+async def held(stand: Stand, size: int) -> None:
+    """Wait until the bodies hold so many bytes."""
+    async with asyncio.timeout(PATIENCE_S):
+        while stand.desk.buffers.held != size:  # noqa: ASYNC110 - nothing tells of bytes
+            await asyncio.sleep(0)
 
 
 class TestSize:
@@ -80,6 +88,34 @@ class TestSize:
         assert (await post(stand)).status_code == 200
         monkeypatch.setattr(bodies, "MAX_BUFFERED_BYTES", len(SPEECH) - 1)
         assert problem(await post(stand)) == "overloaded"
+
+    async def test_who_stalls_makes_room_for_who_does_not(
+        self, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The body that has been coming for longest is dropped, as many as it takes, no more."""
+        monkeypatch.setattr(bodies, "MAX_BUFFERED_BYTES", 3 * len(SPEECH))
+        stalling = []
+        for number in range(3):
+            stalling.append(post(stand, never_ending(SPEECH)))
+            await held(stand, (number + 1) * len(SPEECH))
+        assert (await post(stand)).status_code == 200
+        assert problem(await stalling[0]) == "overloaded"
+        assert stand.desk.buffers.held == 2 * len(SPEECH)
+        for task in stalling[1:]:
+            task.cancel()
+        await asyncio.gather(*stalling, return_exceptions=True)
+
+    async def test_a_whole_body_is_not_dropped(
+        self, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its clip is being decoded, and only bodies that are still coming can go."""
+        monkeypatch.setattr(bodies, "MAX_BUFFERED_BYTES", len(SPEECH))
+        stand.classifier.decoding.shut()
+        whole = post(stand)
+        await stand.classifier.decoding.reached()
+        assert problem(await post(stand)) == "overloaded"
+        stand.let_go()
+        assert (await whole).status_code == 200
 
     async def test_a_length_that_is_no_length_is_counted(self, stand: Stand) -> None:
         """Servers refuse such headers; behind one that doesn't, the bytes count."""

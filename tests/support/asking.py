@@ -105,6 +105,8 @@ async def untouchable() -> AsyncIterator[bytes]:
     yield b""
 
 
-def post(stand: Stand, body: bytes = SPEECH, path: str = CLASSIFY) -> asyncio.Task[Answer]:
+def post(
+    stand: Stand, body: bytes | AsyncIterator[bytes] = SPEECH, path: str = CLASSIFY
+) -> asyncio.Task[Answer]:
     """Send a clip in the background."""
     return asyncio.ensure_future(stand.client.post(path, content=body, headers=RAW))

@@ -49,6 +49,8 @@ def test_without_variables_everything_has_its_default() -> None:
         ("client_share", "0.25", 0.25),
         ("deadline_s", "2.5", 2.5),
         ("body_timeout_s", "1", 1.0),
+        ("header_timeout_s", "3", 3.0),
+        ("max_connections", "50", 50),
         ("drain_s", "15", 15.0),
         ("stuck_s", "0.5", 0.5),
         ("token_file", "/tokens/tokens", Path("/tokens/tokens")),

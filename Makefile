@@ -23,7 +23,7 @@ export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke fuzz lint format types imports train model bench image bento clean
+.PHONY: help serve test smoke fuzz soak lint format types imports train model bench image bento clean
 
 # What follows ## is the help; names are shorter than a tab stop.
 help: ## List the targets
@@ -72,6 +72,11 @@ model: $(DEV) ## Make the embedded model again, from recordings in DATA
 # make bench BENCH_ARGS='peers --quick', make bench BENCH_ARGS=load.
 bench: $(DEV) ## Measure Timbre beside other ways to serve
 	$(BIN)/python -m benchmarks $(or $(BENCH_ARGS),peers)
+
+# Nothing else should be busy for the half an hour it takes. SOAK_ARGS narrows it:
+# make soak SOAK_ARGS='--quick', make soak SOAK_ARGS='overload --model base'.
+soak: $(DEV) ## Overload, slow and vanishing clients, dying decoders, SIGTERM, and memory over time
+	$(BIN)/python -m benchmarks soak $(SOAK_ARGS)
 
 bento: $(BASE) ## Build the Bento, BentoML's archive of the service
 	$(BIN)/bentoml build

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from benchmarks import augmentation, decoding, load, queueing, recordings, shed
 from benchmarks.peers.command import peers, report_command
 from benchmarks.server import running
+from benchmarks.soak.command import soak, soak_report
 from service.bundle import DEFAULT_BUNDLE, Precision, open_bundle
 from service.classifier import Classifier, open_classifier
 from service.runtime import cpu_features, cpu_model, cpus
@@ -56,9 +57,10 @@ def load_command(requests: int, connections: int, gaps: int, precision: Precisio
     classifier = _classifier(precision)
     gate = classifier.runner.bundle.manifest.precisions[precision].gate
     bare = _bare_runtime(classifier, clips)
-    with running(TIMBRE_PRECISION=precision, TIMBRE_UNGATED="true") as server:
+    settings = {"TIMBRE_BUNDLE": _bundle(), "TIMBRE_PRECISION": precision, "TIMBRE_UNGATED": "true"}
+    with running(**settings) as server:
         figures["ready_s"] = round(server.ready_s, 2)
-        figures["memory_mib_when_ready"] = _mib(server.memory())
+        figures["memory_mib_when_ready"] = _mib(server.worker.memory_info().rss)
         expected = asyncio.run(load.solo(server.port, clips))
         memory: list[float] = []
         for name, count, clients in (
@@ -71,7 +73,7 @@ def load_command(requests: int, connections: int, gaps: int, precision: Precisio
                 def advance(by: int, bar: Any = bar) -> None:  # noqa: ANN401 - tqdm has no types
                     bar.update(by)
                     if bar.n % 250 == 0:
-                        memory.append(_mib(server.memory()))
+                        memory.append(_mib(server.worker.memory_info().rss))
 
                 outcome = asyncio.run(
                     load.closed_loop(
@@ -147,7 +149,7 @@ def silence(data: Path, seconds: float) -> None:
 def http(data: Path) -> None:
     """Whether a server's answers on validation are those of the evaluation."""
     speech = recordings.read(data / "speech", "validation")
-    with running(TIMBRE_PRECISION="fp32") as server:
+    with running(TIMBRE_BUNDLE=_bundle(), TIMBRE_PRECISION="fp32") as server:
         _print(recordings.over_http(server.port, _classifier(), speech))
 
 
@@ -182,11 +184,16 @@ def shed_command(requests: int) -> None:
 
 main.add_command(peers)
 main.add_command(report_command)
+main.add_command(soak)
+main.add_command(soak_report)
 
 
 def _classifier(precision: Precision = "fp32") -> Classifier:
-    folder = Path(os.environ.get("TIMBRE_BUNDLE", DEFAULT_BUNDLE))
-    return open_classifier(open_bundle(folder), precision=precision, threads=cpus())
+    return open_classifier(open_bundle(_bundle()), precision=precision, threads=cpus())
+
+
+def _bundle() -> Path:
+    return Path(os.environ.get("TIMBRE_BUNDLE", DEFAULT_BUNDLE))
 
 
 def _bare_runtime(classifier: Classifier, clips: list[bytes], rounds: int = 5) -> float:

@@ -1,81 +1,39 @@
-"""A real `timbre serve` process of its own, and what it costs."""
+"""A real `timbre serve` of this checkout, for measurements and campaigns."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+from benchmarks.peers.processes import Server, free_port, serving
 
-START_LIMIT_S = 60.0
-STOP_LIMIT_S = 30.0
-POLL_S = 0.02
+__all__ = ["Server", "running"]
 
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server that is ready; `ready_s` is how long that took from the start of its process."""
-
-    port: int
-    ready_s: float
-    process: psutil.Process
-
-    @property
-    def worker(self) -> psutil.Process:
-        """The process that holds the model: neither its supervisor nor its decoders."""
-        family = [self.process, *self.process.children(recursive=True)]
-        return max(family, key=lambda member: member.memory_info().rss)
-
-    def memory(self) -> int:
-        """Resident bytes of the process that holds the model."""
-        return int(self.worker.memory_info().rss)
+STOP_LIMIT_S = 60.0
 
 
 @contextmanager
-def running(**settings: str) -> Iterator[Server]:
+def running(log: Path | None = None, /, **settings: object) -> Iterator[Server]:
     """Start `timbre serve` on a free port, wait until it is ready, and stop it afterwards.
 
     Args:
-        settings: TIMBRE_* variables by their whole names.
+        log: what it says goes to the end of this file; None for this process's stderr, and for
+            warnings only.
+        settings: TIMBRE_* variables by their whole names; those of this process are left out.
 
     Raises:
-        RuntimeError: it ended, or was not ready in `START_LIMIT_S`, or didn't exit with 0.
+        NotServing: it ended, or was not ready in time.
+        RuntimeError: it didn't exit with 0.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    started = time.monotonic()
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [str(Path(sys.executable).with_name("timbre")), "serve", "--port", str(port)],
-        env={**os.environ, "TIMBRE_LOG_LEVEL": "warning", **settings},
-        stdout=sys.stderr,
-    )
-    try:
-        _wait_until_ready(process, port, started + START_LIMIT_S)
-        yield Server(port, time.monotonic() - started, psutil.Process(process.pid))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(STOP_LIMIT_S)
-    if code:
-        raise RuntimeError(f"the server exited with {code}")
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, until: float) -> None:
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise RuntimeError(f"the server exited with {process.returncode}")
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1):
-                return
-        except OSError:
-            time.sleep(POLL_S)
-    raise RuntimeError("the server was not ready in time")
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("timbre")), "serve", "--port", str(port)]
+    quiet = {} if log else {"TIMBRE_LOG_LEVEL": "warning"}
+    environment = quiet | {name: str(value) for name, value in settings.items()}
+    with serving(command, environment, port, "/readyz", log) as server:
+        yield server
+        if server.process.is_running():
+            server.process.terminate()
+            if code := server.process.wait(STOP_LIMIT_S):
+                raise RuntimeError(f"the server exited with {code}")

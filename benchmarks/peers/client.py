@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 REFUSED = 0
-"""The status of a request whose connection was refused, reset or timed out."""
+"""The status of a request whose connection was refused."""
+BROKEN = 1
+"""The status of a request that was sent, and whose connection was closed or timed out."""
 TIMEOUT_S = 120.0
 BACK_OFF_S = 0.05
 """A client in a closed loop that was refused waits this long before it goes on."""
@@ -51,13 +53,15 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request and read its answer: status (`REFUSED` for none) and body."""
+        """Send a request and read its answer: status (`REFUSED`, `BROKEN` for none) and body."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await self._exchange(request)
+        except ConnectionRefusedError:
+            return REFUSED, b""
         except (OSError, ValueError, IndexError, asyncio.IncompleteReadError):
             self.close()
-            return REFUSED, b""
+            return BROKEN, b""
 
     async def _exchange(self, request: bytes) -> tuple[int, bytes]:
         if self._streams is None:

@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import psutil
 
@@ -46,6 +48,11 @@ class Server:
                 total += member.memory_info().rss
         return total
 
+    @property
+    def worker(self) -> psutil.Process:
+        """The largest of its processes: in Timbre, the one with the model."""
+        return max(family(self.process), key=lambda member: member.memory_info().rss)
+
 
 def family(process: psutil.Process) -> list[psutil.Process]:
     """Give a process and all its descendants that live."""
@@ -71,18 +78,22 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    command: Sequence[str], environment: dict[str, str], port: int, health: str, log: Path
+    command: Sequence[str],
+    environment: dict[str, str],
+    port: int,
+    health: str,
+    log: Path | None = None,
 ) -> Iterator[Server]:
     """Run a server, wait until `health` answers 200, and leave nothing of it behind.
 
-    It has a process group of its own, so that Ctrl-C reaches it through here, once.
+    It has a process group of its own, so that Ctrl-C reaches it through here, once. What it says
+    goes to the end of `log`, or to this process's stderr.
 
     Raises:
         NotServing: it ended, or wasn't ready in `START_LIMIT_S`.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with log.open("ab") as output:
+    with _output(log) as output:
         process = subprocess.Popen(  # noqa: S603 - a command of the registry
             command,
             cwd=ROOT,
@@ -102,6 +113,16 @@ def serving(
             _stop(process, known)
 
 
+@contextmanager
+def _output(log: Path | None) -> Iterator[IO[Any]]:
+    if log is None:
+        yield sys.stderr
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        yield output
+
+
 def _environment(own: dict[str, str]) -> dict[str, str]:
     """Give a server our variables but none of another server's settings, and its own."""
     kept = {
@@ -114,17 +135,17 @@ def _environment(own: dict[str, str]) -> dict[str, str]:
 
 
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], port: int, health: str, until: float, log: Path
+    process: subprocess.Popen[bytes], port: int, health: str, until: float, log: Path | None
 ) -> None:
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise NotServing(f"it exited with {process.returncode}; see {log}")
+            raise NotServing(f"it exited with {process.returncode}; see {log or 'above'}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{health}", timeout=5):
                 return
         except OSError:
             time.sleep(POLL_S)
-    raise NotServing(f"it was not ready in {START_LIMIT_S:g} s; see {log}")
+    raise NotServing(f"it was not ready in {START_LIMIT_S:g} s; see {log or 'above'}")
 
 
 def _stop(process: subprocess.Popen[bytes], known: set[psutil.Process]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 
 from pydantic import ValidationError
@@ -41,13 +42,15 @@ _RAW_TYPES = {
 class Buffers:
     """Counts the bytes of all bodies that are held, and makes room where they are too many.
 
-    Who then has to go is the body that has been coming for longest: clients that stall would
-    otherwise keep out all that don't.
+    Who then has to go is the body that has held most for longest, in bytes times seconds, while it
+    was coming: clients that stall would otherwise keep out all that don't.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start empty; `clock` gives seconds."""
         self.held = 0
-        self._coming: dict[Body, None] = {}  # in the order of their beginning, like a set
+        self.clock = clock
+        self._coming: dict[Body, float] = {}  # with the time of their beginning
 
     @contextmanager
     def hold(self) -> Iterator[Body]:
@@ -61,18 +64,19 @@ class Buffers:
     @contextmanager
     def coming(self, body: Body) -> Iterator[None]:
         """Let a body be dropped meanwhile."""
-        self._coming[body] = None
+        self._coming[body] = self.clock()
         try:
             yield
         finally:
-            del self._coming[body]
+            self._coming.pop(body, None)
 
     def grow(self, size: int) -> None:
         """Count more bytes, and drop bodies that are coming until all fit, or none is left."""
         self.held += size
-        for body in tuple(self._coming):
-            if self.held <= MAX_BUFFERED_BYTES:
-                break
+        while self.held > MAX_BUFFERED_BYTES and self._coming:
+            now = self.clock()
+            body = max(self._coming, key=lambda body: body.size * (now - self._coming[body]))
+            del self._coming[body]
             body.drop()
 
 
@@ -87,7 +91,7 @@ class Body:
         self._dropped = False
 
     async def read(self, request: Request, *, limit: int, timeout_s: float) -> bytes | None:
-        """Read it all; None when all bodies together hold too much and it has come for longest.
+        """Read it all; None when all bodies together held too much and this had to go.
 
         Raises:
             TooLarge: more than `limit` bytes, by its header or in fact.
@@ -121,9 +125,9 @@ class Body:
         self._buffers.held -= self.size
         self.size = 0
         self._chunks.clear()
-        if not self._dropped and self._patience is not None:
-            self._patience.reschedule(0.0)
         self._dropped = True
+        if self._patience is not None:
+            self._patience.reschedule(0.0)
 
 
 def content_type(request: Request) -> str:

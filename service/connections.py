@@ -138,8 +138,9 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Rest, or go on with the next request."""
+        done = not self.pipeline
         super().on_response_complete()
-        if not self.pipeline:
+        if done:
             self._crowd.wait(self)
 
     def pause_writing(self) -> None:

@@ -64,6 +64,8 @@ class Connection:
             return BROKEN, b""
 
     async def _exchange(self, request: bytes) -> tuple[int, bytes]:
+        if self._left():
+            self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
@@ -81,6 +83,13 @@ class Connection:
         if not keep:
             self.close()
         return status, body
+
+    def _left(self) -> bool:
+        """Whether the server has closed it since the last answer, as it may at any time."""
+        if self._streams is None:
+            return False
+        reader, writer = self._streams
+        return reader.at_eof() or writer.is_closing()
 
     def close(self) -> None:
         """Let the connection go."""

@@ -10,7 +10,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -86,8 +86,6 @@ class Stage:
     logs: Path
     tick: Callable[[float], object]
     """Told how many more seconds have passed."""
-    ready_s: list[float] = field(default_factory=list)
-    """Of every server that was started."""
     _capacity: float = 0.0
 
     @contextmanager
@@ -99,7 +97,6 @@ class Stage:
         begin = log.stat().st_size if log.exists() else 0
         started = time.monotonic()
         with running(log, **variables) as server:
-            self.ready_s.append(server.ready_s)
             self.tick(time.monotonic() - started)
             yield Served(server, internal, Watch([server]), log, begin)
 
@@ -153,12 +150,12 @@ class Stage:
         """Clips a second at saturation: the better one of the plan's closed loops."""
         if not self._capacity:
             with self.serving("capacity") as served:
-                self._capacity = max(speed for _, speed, _ in self.speeds(served))
+                self.speeds(served)
         return self._capacity
 
     def speeds(self, served: Served) -> list[tuple[int, float, list[Sample]]]:
         """Measure closed loops: clients, clips a second, and all answers of each."""
-        warm = self.closed(served, max(self.plan.clients), 2 * max(self.plan.clients))
+        warm = self.closed(served, min(self.plan.clients), WARM_UP)
         speed = _speed(warm)
         speeds = []
         for clients in self.plan.clients:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks.peers.client import REFUSED, closed_loop, open_loop
+from benchmarks.peers.client import REFUSED, Connection, closed_loop, open_loop
 from benchmarks.peers.processes import free_port
 
 SERVICE_S = 0.05
@@ -94,3 +94,24 @@ async def test_a_server_that_is_gone_is_a_failed_request_and_no_error() -> None:
     """The load goes on and the row says how many failed."""
     samples = await closed_loop(free_port(), [REQUEST], clients=1, count=2)
     assert [sample.status for sample in samples] == [REFUSED, REFUSED]
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_the_server_has_closed_at_rest_is_not_used_again() -> None:
+    """HTTP lets a server do so, and clients look before they send."""
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"hi")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        writer.close()
+        closed.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        connection = Connection(server.sockets[0].getsockname()[1])
+        for _ in range(3):
+            assert (await connection.ask(REQUEST))[0] == 200
+            await closed.wait()
+            await asyncio.sleep(0.01)  # the end is under way through the kernel
+            closed.clear()
+        connection.close()

@@ -92,7 +92,7 @@ class TestSize:
     async def test_who_stalls_makes_room_for_who_does_not(
         self, stand: Stand, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The body that has been coming for longest is dropped, as many as it takes, no more."""
+        """Of bodies of one size the oldest is dropped; as many as it takes, no more."""
         monkeypatch.setattr(bodies, "MAX_BUFFERED_BYTES", 3 * len(SPEECH))
         stalling = []
         for number in range(3):
@@ -104,6 +104,25 @@ class TestSize:
         for task in stalling[1:]:
             task.cancel()
         await asyncio.gather(*stalling, return_exceptions=True)
+
+    async def test_who_holds_little_for_long_is_not_the_one(
+        self, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A slow client on a poor line stays, where one that hoards is there to go."""
+        now = 0.0
+        monkeypatch.setattr(stand.desk.buffers, "clock", lambda: now)
+        monkeypatch.setattr(bodies, "MAX_BUFFERED_BYTES", 2 * len(SPEECH))
+        slow = post(stand, never_ending())
+        await held(stand, len(b"RIFF"))
+        now = 10.0
+        hoard = post(stand, never_ending(SPEECH))
+        await held(stand, len(b"RIFF") + len(SPEECH))
+        now = 11.0
+        assert (await post(stand)).status_code == 200
+        assert problem(await hoard) == "overloaded"
+        assert not slow.done()
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
 
     async def test_a_whole_body_is_not_dropped(
         self, stand: Stand, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from benchmarks.peers.processes import free_port
 from service.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
@@ -72,14 +72,6 @@ class Server:
     def messages(self) -> list[object]:
         """Read what the log says beside requests."""
         return [line["message"] for line in self.lines() if line["logger"] == "timbre"]
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

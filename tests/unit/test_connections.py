@@ -92,7 +92,7 @@ class Stand:
         self.loop = Loop()
         self.hung_up: Counter[HangUp] = Counter()
         self.crowd = Crowd(limit, hung_up=lambda why: self.hung_up.update([why]))
-        self.answer = asyncio.Event()
+        self._answers = asyncio.Semaphore(0)
         self.early = False
         self.config = uvicorn.Config(
             self._app,
@@ -108,10 +108,15 @@ class Stand:
     async def _app(self, _: Scope, receive: Receive, send: Send) -> None:
         while not self.early and (await receive()).get("more_body"):
             pass
-        await self.answer.wait()
+        await self._answers.acquire()
         head = [(b"content-length", b"2")]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": b"ok"})
+
+    def answer(self, requests: int = 10) -> None:
+        """Let so many requests be answered."""
+        for _ in range(requests):
+            self._answers.release()
 
     def open(self) -> tuple[Connection, Transport]:
         """Connect."""
@@ -163,7 +168,7 @@ class TestTime:
         stand.loop.pass_time(10 * PATIENCE_S)
         assert not transport.closed
         connection.data_received(BODY)
-        stand.answer.set()
+        stand.answer()
         await settle()
         assert transport.written.endswith(b"ok")
 
@@ -171,7 +176,7 @@ class TestTime:
     async def test_the_next_request_s_headers_have_one_too(self, sent: bytes) -> None:
         """From their first byte on; until then the connection may rest, as uvicorn allows."""
         stand = Stand()
-        stand.answer.set()
+        stand.answer()
         connection, transport = stand.open()
         connection.data_received(REQUEST + BODY)
         await settle()
@@ -185,7 +190,7 @@ class TestTime:
 
     async def test_an_idle_connection_is_closed_in_the_end(self) -> None:
         stand = Stand()
-        stand.answer.set()
+        stand.answer()
         connection, transport = stand.open()
         connection.data_received(REQUEST + BODY)
         await settle()
@@ -197,7 +202,7 @@ class TestTime:
         """Or a byte now and then would keep the connection for ever."""
         stand = Stand()
         stand.early = True
-        stand.answer.set()
+        stand.answer()
         connection, transport = stand.open()
         connection.data_received(REQUEST)
         await settle()
@@ -210,7 +215,7 @@ class TestTime:
         """A client that was refused early goes on using its connection."""
         stand = Stand()
         stand.early = True
-        stand.answer.set()
+        stand.answer()
         connection, transport = stand.open()
         connection.data_received(REQUEST)
         await settle()
@@ -255,14 +260,14 @@ class TestNumber:
         for connection, _ in clients:
             connection.data_received(REQUEST + BODY)
         assert stand.open()[1].aborted
-        stand.answer.set()
+        stand.answer()
         await settle()
         assert all(transport.written.endswith(b"ok") for _, transport in clients)
 
     async def test_waiting_counts_from_the_last_answer_or_the_request_s_begin(self) -> None:
         """Who rests has waited since then, and who sends since the first byte."""
         stand = Stand(limit=3)
-        stand.answer.set()
+        stand.answer()
         rests, begins, still = [stand.open() for _ in range(3)]
         rests[0].data_received(REQUEST + BODY)
         await settle()
@@ -273,6 +278,19 @@ class TestNumber:
             stand.open()
             order.append([client[1].aborted for client in (rests, begins, still)])
         assert order == [[False, False, True], [True, False, True], [True, True, True]]
+
+    async def test_who_has_sent_two_requests_is_owed_the_second_answer(self) -> None:
+        """After the first, too."""
+        stand = Stand(limit=1)
+        connection, transport = stand.open()
+        connection.data_received(2 * (REQUEST + BODY))
+        stand.answer(1)
+        await settle()
+        assert stand.open()[1].aborted
+        stand.answer(1)
+        await settle()
+        assert transport.written.count(b"ok") == 2
+        assert not stand.open()[1].closed
 
     async def test_who_does_not_read_can_be_the_one(self) -> None:
         """An answer that nobody takes is no reason to stay."""
@@ -322,7 +340,7 @@ class TestSize:
         connection.data_received(HEAD + b"content-length: %d\r\n\r\n" % (4 * MAX_HEAD_BYTES))
         for _ in range(4):
             connection.data_received(bytes(MAX_HEAD_BYTES))
-        stand.answer.set()
+        stand.answer()
         await settle()
         assert transport.written.endswith(b"ok")
 

@@ -72,7 +72,7 @@ def peers(
     models. With --quick about 2. Ctrl-C stops it and every server; models that were finished are
     in raw.json.
     """
-    _require_quiet(busy=busy)
+    require_quiet(busy=busy)
     plan = QUICK if quick else FULL
     plan = replace(
         plan,
@@ -144,7 +144,7 @@ def _profile(plan: Plan, *, quick: bool, narrowed: bool) -> str:
     return "full" if plan == FULL and not narrowed else "narrowed"
 
 
-def _require_quiet(*, busy: bool) -> None:
+def require_quiet(*, busy: bool) -> None:
     """Refuse to begin on a machine that others use."""
     watch = machine.Watch()
     time.sleep(QUIET_S)

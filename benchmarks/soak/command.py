@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 import service
 from benchmarks.peers import machine
 from benchmarks.peers.clips import wavs
+from benchmarks.peers.command import require_quiet
 from benchmarks.peers.environment import ROOT
 from benchmarks.peers.models import CLIPS, prepare
 from benchmarks.peers.report import publish as put
@@ -85,6 +86,7 @@ def soak(
     whole = plan == FULL and wanted == {m: list(t) for m, t in FULL.trials.items()}
     if publish and not whole:
         raise click.ClickException("only a whole run is published: leave out what narrows it")
+    require_quiet(busy=not publish)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = (work / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")).absolute()
     out.mkdir(parents=True)

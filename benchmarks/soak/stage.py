@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 import urllib.error
 import urllib.request
@@ -90,7 +89,7 @@ class Stage:
 
     @contextmanager
     def serving(self, trial: str, **settings: object) -> Iterator[Served]:
-        """Run a server with its defaults and these TIMBRE_* variables, warmed up."""
+        """Run a server with its defaults and these TIMBRE_* variables."""
         internal = free_port()
         variables = {"TIMBRE_BUNDLE": self.bundle, "TIMBRE_INTERNAL_PORT": internal, **settings}
         log = self.logs / f"{self.model}-{trial}.log"
@@ -165,10 +164,9 @@ class Stage:
         self._capacity = max(speed for _, speed, _ in speeds)
         return speeds
 
-    def alone_s(self, served: Served) -> float:
-        """Seconds that a clip takes when it is alone; the median of a few, which warm up too."""
-        samples = self.closed(served, 1, WARM_UP)
-        return statistics.median(sample.latency_s for sample in samples)
+    def warm_up(self, served: Served) -> None:
+        """Have the first clips answered, one after the other, before anything is measured."""
+        self.closed(served, 1, WARM_UP)
 
     def _answers(self, clients: Clients) -> list[Sample]:
         before = time.monotonic()

@@ -23,7 +23,7 @@ def run(stage: Stage) -> Outcome:
     """Kill decoders by SIGKILL and stop some by SIGSTOP, one after the other."""
     plan, rate = stage.plan, HONEST * stage.capacity()
     with stage.serving("decoder", TIMBRE_DECODERS=2) as served:
-        stage.alone_s(served)
+        stage.warm_up(served)
         worker = worker_of(served.server).pid
         clients = stage.begin(served, [Phase(rate, plan.decoder_s)])
         hurt = _hurt(stage, served, clients.begun, clients.ends)

@@ -41,7 +41,7 @@ def run(stage: Stage) -> Outcome:
     plan, capacity = stage.plan, stage.capacity()
     with stage.serving("drift") as served, Vitals(served.server) as vitals:
         worker = worker_of(served.server).pid
-        stage.alone_s(served)
+        stage.warm_up(served)
         hostile = stage.hostile(
             served,
             plan.drift_s,

@@ -45,7 +45,7 @@ def _offer(stage: Stage, share: float, capacity: float) -> tuple[Row, float]:
         Phase(USUAL * capacity, plan.after_s),
     ]
     with stage.serving("overload") as served, Vitals(served.server) as vitals:
-        stage.alone_s(served)
+        stage.warm_up(served)
         clients = stage.begin(served, phases)
         samples = stage.end(clients)
         others = served.watch.others()

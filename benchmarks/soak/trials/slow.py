@@ -18,7 +18,7 @@ def run(stage: Stage) -> Outcome:
     plan = stage.plan
     rate, kinds = HONEST * stage.capacity(), {"slow headers": plan.slow, "slow body": plan.slow}
     with stage.serving("slow") as served, Vitals(served.server) as vitals:
-        stage.alone_s(served)
+        stage.warm_up(served)
         clients = stage.begin(served, [Phase(rate, plan.slow_s)])
         alone = summary(stage.end(clients))
         quiet_mib = vitals.peak_mib()

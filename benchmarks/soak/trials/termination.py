@@ -48,15 +48,15 @@ def run(stage: Stage) -> Outcome:
 def _terminate(stage: Stage) -> tuple[Row, float]:
     drain_s, rate = stage.plan.drain_s, LOAD * stage.capacity()
     with stage.serving("termination", TIMBRE_DRAIN_S=drain_s) as served:
-        stage.alone_s(served)
+        stage.warm_up(served)
         clients = stage.begin(served, [Phase(rate, 3 * drain_s)])
         stage.pass_time(clients.begun + drain_s)
-        others = served.watch.others()
         terminated = time.monotonic()
         served.server.process.send_signal(signal.SIGTERM)
         code = _exit_code(served.server.process)
         gone = time.monotonic()
         samples = stage.end(clients)
+        others = served.watch.others()
     closing = terminated + drain_s - EDGE_S
     before = summary([s for s in samples if s.sent < terminated])
     draining = summary([s for s in samples if terminated <= s.sent < closing])

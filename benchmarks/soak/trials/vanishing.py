@@ -21,7 +21,7 @@ def run(stage: Stage) -> Outcome:
     """Let them leave beside honest traffic, and look for what they left."""
     seconds, capacity = stage.plan.vanishing_s, stage.capacity()
     with stage.serving("vanishing") as served:
-        stage.alone_s(served)
+        stage.warm_up(served)
         files = worker_of(served.server).num_fds()
         hostile = stage.hostile(served, seconds, leavers=LEAVERS * capacity)
         told = summary(stage.end(stage.begin(served, [Phase(HONEST * capacity, seconds)])))

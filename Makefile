@@ -73,7 +73,7 @@ model: $(DEV) ## Make the embedded model again, from recordings in DATA
 bench: $(DEV) ## Measure Timbre beside other ways to serve
 	$(BIN)/python -m benchmarks $(or $(BENCH_ARGS),peers)
 
-# Nothing else should be busy for the half an hour it takes. SOAK_ARGS narrows it:
+# Nothing else should be busy for the 25 minutes it takes. SOAK_ARGS narrows it:
 # make soak SOAK_ARGS='--quick', make soak SOAK_ARGS='overload --model base'.
 soak: $(DEV) ## Overload, slow and vanishing clients, dying decoders, SIGTERM, and memory over time
 	$(BIN)/python -m benchmarks soak $(SOAK_ARGS)

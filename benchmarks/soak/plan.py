@@ -119,7 +119,7 @@ QUICK = Plan(
     kills=5,
     hangs=1,
     terminations=1,
-    drain_s=1,
+    drain_s=2,
     drift_s=8,
     settle_s=2,
 )

@@ -179,7 +179,7 @@ def test_a_short_run_holds_what_is_promised_on_any_machine(tmp_path: Path) -> No
     overload, slow, vanishing, termination = (outcome.rows for outcome in results.outcomes)
     assert overload[0]["429"] > 0
     assert overload[0]["MiB"] < 1024
-    assert slow[-1]["open at once"] > QUICK.slow
+    assert slow[-1]["files"] > QUICK.slow
     assert sum(vanishing[0]["vanished"].values()) > 0
     assert termination[0]["answered while draining"] > 0
     assert json.loads(raw.read_text())["machine"]["cpus"] > 0

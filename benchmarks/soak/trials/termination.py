@@ -12,9 +12,9 @@ from benchmarks.soak.load import Phase, summary
 from benchmarks.soak.results import Outcome, Row, behaves
 from benchmarks.soak.stage import PATIENCE_S, Stage
 
-LOAD = 0.8
+LOAD = 0.5
 """Of capacity; it goes on after the end, as it does where nobody balances."""
-EDGE_S = 0.2
+EDGE_S = 0.5
 """What is sent so shortly before the port is closed may be under way when it is."""
 
 

@@ -133,7 +133,7 @@ def _run(results: Results, plan: Plan, wanted: dict[str, list[str]], out: Path, 
     with tqdm(total=round(seconds), bar_format="{desc} {bar} {elapsed} of {total} s") as bar:
         for name, trials in wanted.items():
             model = prepare(name, made, None, int8=False, say=bar.write)
-            stage = Stage(name, model.bundle("fp32"), requests, plan, out / "logs", bar.update)
+            stage = Stage(name, model.bundle, requests, plan, out / "logs", bar.update)
             for trial in trials:
                 bar.set_description(f"{name}: {trial}")
                 results.outcomes.append(TRIALS[trial](stage))

@@ -52,6 +52,28 @@ class Measured:
     """The set that temperature and threshold are fitted on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One set by itself: the calibration fitted on it, and its figures at that."""
+
+    temperature: float
+    threshold: Threshold
+    figures: SetFigures
+
+
+def judge(scores: Scores, settings: config.Evaluation) -> Judged:
+    """Fit temperature and threshold on a set and make its figures, as `assess` does.
+
+    Raises:
+        ConfigError: no speech was found in it.
+    """
+    _need_speech("these recordings", scores)
+    temperature, crossed, threshold = _calibrated(scores, settings)
+    answers = _answers(scores, scores.probabilities(temperature), settings)
+    figures = _set_figures(answers, threshold.value, settings, crossed)
+    return Judged(temperature, threshold, figures)
+
+
 def assess(
     about: Measured,
     sets: Mapping[str, Scores],
@@ -70,15 +92,12 @@ def assess(
         ConfigError: no speech was found in a whole set, so that there is nothing to judge.
     """
     for name, scores in sets.items():
-        if not scores.spoken.any():
-            raise ConfigError(f"No speech was found in any clip of {name}; look at the recordings.")
+        _need_speech(name, scores)
     # As the report shows them: first what was chosen by, last what was trained on.
     order = {about.fitted_on: 0, TRAIN_SAMPLE: 2}
     sets = {name: sets[name] for name in sorted(sets, key=lambda name: (order.get(name, 1), name))}
     fitted = sets[about.fitted_on]
-    temperature = calibration.fit(fitted)
-    crossed = calibration.cross_fitted(fitted)
-    threshold = _threshold(fitted, crossed, settings)
+    temperature, crossed, threshold = _calibrated(fitted, settings)
     served = {
         name: _answers(scores, scores.probabilities(temperature), settings)
         for name, scores in sets.items()
@@ -118,6 +137,19 @@ def assess(
         reference=reference(about.fitted_on, fitted, temperature),
         resamples=settings.resamples,
     )
+
+
+def _need_speech(name: str, scores: Scores) -> None:
+    if not scores.spoken.any():
+        raise ConfigError(f"No speech was found in any clip of {name}; look at the recordings.")
+
+
+def _calibrated(
+    fitted: Scores, settings: config.Evaluation
+) -> tuple[float, NDArray[np.float64] | None, Threshold]:
+    """Temperature, cross-fitted probabilities and threshold of the set they are fitted on."""
+    crossed = calibration.cross_fitted(fitted)
+    return calibration.fit(fitted), crossed, _threshold(fitted, crossed, settings)
 
 
 def _answers(

@@ -65,21 +65,13 @@ def model_card(config: Config, evaluation: Evaluation, data: Sequence[DataFacts]
 
 def compact(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     """The part that bundle.json carries: headline figures by set, with their intervals."""
-    metrics = {
-        name: _metrics(found) for name, found in evaluation.sets.items() if name != TRAIN_SAMPLE
-    }
-    if crossed := evaluation.sets[evaluation.fitted_on].cross_fitted:
-        metrics[evaluation.fitted_on]["cross_fitted"] = {
-            "nll": crossed.nll.value,
-            "ece": crossed.ece,
-            "ece_null_95": crossed.ece_null_95,
-        }
-    return metrics
+    return {name: of_set(found) for name, found in evaluation.sets.items() if name != TRAIN_SAMPLE}
 
 
-def _metrics(found: SetFigures) -> dict[str, Any]:
+def of_set(found: SetFigures) -> dict[str, Any]:
+    """What bundle.json carries of one set."""
     pooled, accepted = found.pooled, found.selection.all
-    return {
+    metrics: dict[str, Any] = {
         "clips": pooled.clips,
         "no_speech": pooled.no_speech,
         **_values(pooled),
@@ -113,6 +105,13 @@ def _metrics(found: SetFigures) -> dict[str, Any]:
             for corpus, group in found.by_corpus.items()
         },
     }
+    if crossed := found.cross_fitted:
+        metrics["cross_fitted"] = {
+            "nll": crossed.nll.value,
+            "ece": crossed.ece,
+            "ece_null_95": crossed.ece_null_95,
+        }
+    return metrics
 
 
 def _values(group: Headline) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.bundle import DEFAULT_BUNDLE, Bundle, open_bundle
+from service.bundle import DEFAULT_BUNDLE, Bundle, GateFacts, open_bundle
 
 _PIPE_WIDTH = 160
 """Columns when nobody looks: a digest fits in one line, so grep finds it."""
@@ -19,9 +20,50 @@ _folder = click.argument("folder", type=click.Path(path_type=Path), default=DEFA
 _insecure = click.option("--insecure", is_flag=True, help="Speak plain http (a local registry).")
 
 
-@click.group()
+FURTHER = "timbre.bundle"
+"""Entry points of commands that other packages add: what serves imports nothing of them."""
+
+
+class _Group(click.Group):
+    """Has the commands of this module and, found by their entry points, those of others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(_further())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in (further := _further()):
+            return super().get_command(ctx, cmd_name)
+        try:
+            command: click.Command = further[cmd_name].load()
+        except ModuleNotFoundError as error:
+            return _unusable(cmd_name, str(error.name))
+        return command
+
+
+def _further() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=FURTHER)}
+
+
+def _unusable(name: str, missing: str) -> click.Command:
+    """Stand in for a command that cannot be loaded, so that help of the others still works."""
+
+    def refuse() -> None:
+        raise click.ClickException(
+            f"`timbre bundle {name}` needs what trains ({missing} is missing): "
+            "pip install 'timbre[train]'."
+        )
+
+    return click.Command(
+        name,
+        callback=refuse,
+        short_help="Needs the extra `train`.",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+
+
+@click.group(cls=_Group)
 def bundle() -> None:
-    """Show, verify, push and pull models.
+    """Show, verify, push and pull models, and reduce their precision.
 
     A bundle is a folder that holds one version of a model. `show` and `verify` take the one that
     is built in unless they are given a FOLDER. Registries are asked with the credentials of
@@ -112,6 +154,17 @@ def _extent(opened: Bundle) -> str:
     return f"{len(files)} files, {sum(file.bytes for file in files.values()) / 1e6:.1f} MB"
 
 
+def _told(gate: GateFacts | None) -> str:
+    if gate is None:
+        return "none: ungated, for speed work only"
+    lost = gate.macro_f1_lost
+    return (
+        f"macro-F1 lost {100 * lost.value:.2f} points ({100 * lost.low:.2f} to "
+        f"{100 * lost.high:.2f}), {100 * gate.agreement:.1f}% of {gate.clips} {gate.split} clips "
+        f"keep their label, parity {gate.parity:g}"
+    )
+
+
 def _table(opened: Bundle) -> Table:
     facts, audio = opened.manifest, opened.manifest.audio
     rows = [
@@ -132,6 +185,8 @@ def _table(opened: Bundle) -> Table:
                 f"accepts from {about.review_threshold:g}, temperature {about.temperature:g}",
             ),
         ]
+        if precision != "fp32":
+            rows.append((f"{precision} gate", _told(about.gate)))
         for measured, figures in about.metrics.items():
             shown = [
                 f"{name} {figure:.4g}"

@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 import service
 from service.bundle import MANIFEST, Bundle
+from service.cli import bundle as bundle_commands
 from service.cli import main
-from tests.support.bundles import tiny_bundle
+from tests.support.bundles import tiny_bundle, tiny_draft
 from tests.support.registry import fake_registry
 
 
 def timbre(*arguments: object) -> Result:
     """Run `timbre` in this process."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@click.command(short_help="Says what it is told.")
+@click.argument("what")
+def further(what: str) -> None:
+    """Stand in for a command of another package."""
+    click.echo(what)
 
 
 @pytest.fixture
@@ -120,3 +130,41 @@ def test_push_and_pull_go_round(made: Bundle, tmp_path: Path) -> None:
         assert again.exit_code == 1
         assert again.stderr.endswith("or add --force to replace it.\n")
         assert timbre("bundle", "pull", tagged, got, "--insecure", "--force").exit_code == 0
+
+
+def test_show_says_that_a_precision_is_ungated(tmp_path: Path) -> None:
+    """So that nobody takes it for a model to serve."""
+    fp32 = tiny_draft().precisions["fp32"]
+    made = tiny_bundle(tmp_path, precisions={"fp32": fp32, "bf16": fp32})
+    assert "bf16 gate none: ungated" in " ".join(
+        timbre("bundle", "show", made.folder).stdout.split()
+    )
+
+
+class TestFurtherCommands:
+    """Commands of `timbre bundle` that other packages add by an entry point."""
+
+    @pytest.fixture
+    def declared(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that loads, and one whose package lacks something."""
+        entries = [
+            EntryPoint("loads", "tests.unit.test_cli_bundle:further", "timbre.bundle"),
+            EntryPoint("lacks", "tests.nothing_of_the_kind:further", "timbre.bundle"),
+        ]
+        monkeypatch.setattr(bundle_commands, "entry_points", lambda **_: entries)
+
+    @pytest.mark.usefixtures("declared")
+    def test_they_are_among_the_others(self) -> None:
+        """Listed with their own line, and called with their own arguments."""
+        told = timbre("bundle", "--help").stdout
+        assert "Says what it is told." in told
+        assert "verify" in told
+        assert timbre("bundle", "loads", "hello").stdout == "hello\n"
+
+    @pytest.mark.usefixtures("declared")
+    def test_one_that_cannot_be_loaded_says_what_to_install(self) -> None:
+        """And keeps nobody from the help of the others."""
+        assert "Needs the extra `train`." in timbre("bundle", "--help").stdout
+        result = timbre("bundle", "lacks", "folder", "--to", "int8")
+        assert result.exit_code == 1
+        assert "pip install 'timbre[train]'" in result.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import recordings
 from benchmarks.server import running
-from service.bundle import DEFAULT_BUNDLE, open_bundle
+from service.bundle import DEFAULT_BUNDLE, Precision, open_bundle
 from service.classifier import Classifier, open_classifier
 from service.domain import Samples
 
@@ -46,9 +46,10 @@ def test_over_http_it_says_what_its_card_says(
     assert found["accuracy_over_http"] == pytest.approx(figures["accuracy"], abs=0.003)
 
 
-def test_it_does_real_work() -> None:
-    """Macro-F1 of strangers' emotions is far above chance (0.17)."""
-    figures = open_bundle(DEFAULT_BUNDLE).manifest.precisions["fp32"].metrics["validation"]
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_it_does_real_work(precision: Precision) -> None:
+    """Macro-F1 of strangers' emotions is far above chance (0.17), in each precision."""
+    figures = open_bundle(DEFAULT_BUNDLE).manifest.precisions[precision].metrics["validation"]
     assert isinstance(figures["macro_f1"], float)
     assert figures["macro_f1"] >= 0.65
 

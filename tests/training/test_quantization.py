@@ -198,6 +198,7 @@ class Shared:
 
     name = "shared"
     streams = 1
+    threads = 1
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -364,6 +365,17 @@ def test_what_is_there_is_not_overwritten(bundle: Bundle, tmp_path: Path) -> Non
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is not empty"):
         reduce.reduce(bundle, "bf16", [], tmp_path / "file", SETTINGS)
+
+
+def test_the_embedded_bundle_s_precisions_passed() -> None:
+    """None is ungated, and what the gate was told would still let each in."""
+    precisions = open_bundle(DEFAULT_BUNDLE).manifest.precisions
+    assert set(precisions) == {"fp32", "bf16", "int8"}
+    for precision, about in precisions.items():
+        if precision != "fp32":
+            assert about.gate is not None
+            assert gate.objections(about.gate) == []
+            assert about.gate.clips == 831
 
 
 class TestCommand:

@@ -132,6 +132,12 @@ def test_push_and_pull_go_round(made: Bundle, tmp_path: Path) -> None:
         assert timbre("bundle", "pull", tagged, got, "--insecure", "--force").exit_code == 0
 
 
+def test_show_says_by_what_a_precision_was_let_in() -> None:
+    """Its gate's figures, of the one that is built in."""
+    told = " ".join(timbre("bundle", "show").stdout.split())
+    assert "bf16 gate macro-F1 lost -0.35 points (-1.03 to 0.28), 99.2% of 831 validation" in told
+
+
 def test_show_says_that_a_precision_is_ungated(tmp_path: Path) -> None:
     """So that nobody takes it for a model to serve."""
     fp32 = tiny_draft().precisions["fp32"]

@@ -12,19 +12,26 @@ from service.bundle import open_bundle
 from service.internal import listen
 from service.precision import candidates
 from service.runtime import cpu_features
-from service.settings import Settings
+from service.settings import Settings, SettingsError, variable
 
 
 def verify(settings: Settings) -> None:
     """Try all that a server will need, and leave nothing open.
 
     Raises:
-        TimbreError, OSError: the token file, the internal port or a bundle can't be used.
+        TimbreError, OSError: settings contradict each other, or the token file, the internal port
+            or a bundle can't be used.
     """
     if settings.token_file is not None:
         Tokens(settings.token_file).load()
     if settings.internal_port:
         listen(str(settings.internal_host), settings.internal_port).close()
+    if settings.fallback_bundle and settings.fallback_queue_s >= settings.queue_s:
+        raise SettingsError(
+            f"{variable('fallback_queue_s')}={settings.fallback_queue_s:g} must be below "
+            f"{variable('queue_s')}={settings.queue_s:g}: clips are refused before the fallback "
+            "would take them."
+        )
     for folder in settings.bundles:
         candidates(
             open_bundle(folder),

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from service.bundle import Bundle
+from service.bundle import DEFAULT_BUNDLE, Bundle
 from service.cli import main
 from service.cli import serve as serve_module
 from tests.support.audio import encoded, speech_like
@@ -233,6 +233,22 @@ class TestChecks:
         assert result.exit_code == 1
         assert result.stderr.startswith(f"Error: The bundle {tmp_path} has no bundle.json to read")
         assert result.stderr.count("\n") == 1
+
+    def test_a_missing_fallback(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is looked for when the server starts, and not when the queue is long."""
+        monkeypatch.setenv("TIMBRE_FALLBACK_BUNDLE", str(tmp_path))
+        result = timbre("serve", "--port", free_port())
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"Error: The bundle {tmp_path} has no bundle.json to read")
+
+    def test_a_fallback_that_would_come_too_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Clips that would wait so long are refused."""
+        monkeypatch.setenv("TIMBRE_FALLBACK_BUNDLE", str(DEFAULT_BUNDLE))
+        monkeypatch.setenv("TIMBRE_FALLBACK_QUEUE_S", "3")
+        monkeypatch.setenv("TIMBRE_QUEUE_S", "3")
+        result = timbre("serve", "--port", free_port())
+        assert result.exit_code == 1
+        assert "TIMBRE_FALLBACK_QUEUE_S=3 must be below TIMBRE_QUEUE_S=3" in result.stderr
 
     def test_a_port_that_is_taken(self) -> None:
         """Another server's port is named, and the option to choose another."""

@@ -40,7 +40,7 @@ def _again(bundle: Bundle, **changes: object) -> Bundle:
 
 
 def _standing(make: Standing, fallback: Classifier) -> AbstractAsyncContextManager[Stand]:
-    return make(fallback=fallback, fallback_queue_s=THRESHOLD_S)
+    return make(fallback=fallback, fallback_queue_s=THRESHOLD_S, queue_s=60.0)
 
 
 async def _in_a_rush(stand: Stand, route: str = CLASSIFY) -> tuple[Answer, Answer]:

@@ -21,8 +21,9 @@ def model(bundle: Bundle, log: Path, **variables: object) -> dict[str, Any]:
     """Start a server; what it says of its model, and what its log says of the precision."""
     with serving(bundle, log, **variables) as server:
         facts: dict[str, Any] = httpx.get(f"{server.url}/v1/model").json()
-        (said,) = [line for line in server.messages() if str(line).startswith("precision ")]
-    assert said == f"precision {facts['precision']}: {facts['precision_choice']['why']}"
+        (said,) = [line for line in server.messages() if str(line).startswith("loaded ")]
+    why = facts["precision_choice"]["why"]
+    assert said == f"loaded {facts['name']} {facts['version']} in {facts['precision']}: {why}"
     return facts
 
 

@@ -8,7 +8,7 @@ models that took turns clip by clip would give one speaker two scales."""
 
 
 class Switch:
-    """Says whether the fallback answers. Belongs to one event loop, as the queue does."""
+    """Decides whether the fallback answers. Belongs to one event loop, as the queue does."""
 
     def __init__(self, above_s: float) -> None:
         """Start with the better model.
@@ -20,11 +20,11 @@ class Switch:
             raise ValueError(f"need a queue time above 0 s, got {above_s}")
         self._above_s = above_s
         self.on = False
+        """Whether new clips are the fallback's."""
 
-    def turn(self, queue_s: float) -> bool:
-        """Whether the fallback answers a clip that would wait for `queue_s` seconds now."""
+    def turn(self, queue_s: float) -> None:
+        """Decide by the seconds that a clip would wait now."""
         if queue_s >= self._above_s:
             self.on = True
         elif queue_s <= SHORT * self._above_s:
             self.on = False
-        return self.on

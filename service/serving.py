@@ -189,7 +189,8 @@ class Serving:
         self._inside += 1
         self._empty.clear()
         try:
-            model = self._model_now()
+            self._watch_queue()
+            model = self.fallback if self.fallback and self._switch.on else self.model
             heard = await self._hear(data, model.classifier, deadline, client)
             decode_s = self.clock() - started
             self.metrics.decode_seconds.observe(decode_s)
@@ -198,7 +199,7 @@ class Serving:
             self._inside -= 1
             if not self._inside:
                 self._empty.set()
-            self._model_now()  # the last clip of a rush sees the end of the queue
+            self._watch_queue()  # the last clip of a rush sees its end
         result = model.classifier.conclude(heard, batched.answers)
         self._measure(model, heard, result)
         return Served(
@@ -229,11 +230,10 @@ class Serving:
         if self._closed:
             raise NotReady("The server is shutting down.", NOT_READY_RETRY_S)
 
-    def _model_now(self) -> Model:
-        """The model for a clip that comes now."""
-        if self.fallback is None:
-            return self.model
-        return self.fallback if self._switch.turn(self.admission.queue_s or 0.0) else self.model
+    def _watch_queue(self) -> None:
+        """Turn to the fallback, if there is one, or back."""
+        if self.fallback is not None:
+            self._switch.turn(self.admission.queue_s or 0.0)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

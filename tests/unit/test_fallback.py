@@ -21,11 +21,15 @@ def test_a_threshold_is_a_time(above_s: float) -> None:
 def test_it_turns_at_the_threshold_and_back_when_the_queue_is_short() -> None:
     """The threshold itself switches, and so does a share SHORT of it; what lies between doesn't."""
     switch = Switch(2.0)
-    assert not switch.turn(1.999)
-    assert switch.turn(2.0)
-    assert switch.turn(2.0 * SHORT + 0.001)
-    assert not switch.turn(2.0 * SHORT)
-    assert not switch.turn(1.999)
+    for queue_s, on in (
+        (1.999, False),
+        (2.0, True),
+        (2.0 * SHORT + 0.001, True),
+        (2.0 * SHORT, False),
+        (1.999, False),
+    ):
+        switch.turn(queue_s)
+        assert switch.on == on
 
 
 @given(QUEUES, st.floats(0.1, 5))
@@ -34,10 +38,10 @@ def test_between_short_and_long_nothing_changes(queues: list[float], above_s: fl
     switch = Switch(above_s)
     for queue_s in queues:
         before = switch.on
-        after = switch.turn(queue_s)
+        switch.turn(queue_s)
         if queue_s >= above_s:
-            assert after
+            assert switch.on
         elif queue_s <= SHORT * above_s:
-            assert not after
+            assert not switch.on
         else:
-            assert after == before
+            assert switch.on == before

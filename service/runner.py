@@ -10,7 +10,7 @@ import numpy as np
 
 from service.bundle import Bundle, Precision, RuntimeName
 from service.domain import BundleError, Logits, Samples
-from service.runtime import OpenVINORuntime, Runtime, TorchRuntime
+from service.runtime import FIXED_BATCHES, OpenVINORuntime, Runtime, TorchRuntime
 
 
 class Runner(Protocol):
@@ -88,9 +88,15 @@ _RUNNERS: Mapping[str, Callable[[Bundle, Runtime, Precision], Runner]] = {"audio
 
 
 def open_runner(
-    bundle: Bundle, *, runtime: RuntimeName, precision: Precision, streams: int, threads: int
+    bundle: Bundle,
+    *,
+    runtime: RuntimeName,
+    precision: Precision,
+    streams: int,
+    threads: int,
+    batches: Sequence[int] = FIXED_BATCHES,
 ) -> Runner:
-    """Load the weights of a bundle into the runner of its kind.
+    """Load the weights of a bundle into the runner of its kind; `batches` as `OpenVINORuntime`'s.
 
     Raises:
         BundleError: the bundle has no such weights, they don't load, or the runtime computes them
@@ -103,5 +109,7 @@ def open_runner(
             raise BundleError(f"torch computes in fp32, not in {precision}; choose openvino.")
         engine = TorchRuntime(weights)
     else:
-        engine = OpenVINORuntime(weights, streams=streams, threads=threads, precision=precision)
+        engine = OpenVINORuntime(
+            weights, streams=streams, threads=threads, precision=precision, batches=batches
+        )
     return _RUNNERS[bundle.manifest.kind](bundle, engine, precision)

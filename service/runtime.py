@@ -181,16 +181,25 @@ class OpenVINORuntime:
     name = "openvino"
 
     def __init__(
-        self, model: Path, *, streams: int, threads: int, precision: Precision = "fp32"
+        self,
+        model: Path,
+        *,
+        streams: int,
+        threads: int,
+        precision: Precision = "fp32",
+        batches: Sequence[int] = FIXED_BATCHES,
     ) -> None:
-        """Load `model`, the .xml of a bundle's weights; int8's brings its own int8 operations."""
+        """Load `model`, the .xml of a bundle's weights; int8's brings its own int8 operations.
+
+        A small one is compiled for each of `batches`, the largest first and 1 the last.
+        """
         self.streams = streams
         self.threads = threads
         hint = "bf16" if precision == "bf16" else "f32"
         small = model.with_suffix(".bin").stat().st_size <= FIXED_BYTES
         self._networks = {
             batch: Network(model, streams=streams, threads=threads, hint=hint, batch=batch)
-            for batch in (FIXED_BATCHES if small else (None,))
+            for batch in (batches if small else (None,))
         }
 
     def __call__(self, windows: Samples) -> Logits:

@@ -141,6 +141,16 @@ def test_small_models_have_a_network_for_each_batch(
     assert core.batches == batches
 
 
+def test_who_times_a_window_needs_its_network_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A first start compiles each precision to choose one, and should not take seconds for it."""
+    core = FakeCore(computes="f32")
+    monkeypatch.setattr("openvino.Core", lambda: core)
+    OpenVINORuntime(weights(tmp_path), streams=1, threads=1, batches=(1,))
+    assert core.batches == [1]
+
+
 def weights(folder: Path, size: int = 0) -> Path:
     """Write weights of so many bytes that nobody reads."""
     with (folder / "fp32.bin").open("wb") as file:

@@ -12,7 +12,7 @@ import click
 from tqdm.auto import tqdm
 
 from benchmarks.peers import machine, report
-from benchmarks.peers.contenders import of_model
+from benchmarks.peers.contenders import every
 from benchmarks.peers.environment import ROOT
 from benchmarks.peers.plan import FULL, QUICK, Plan
 from benchmarks.peers.results import Results
@@ -24,7 +24,7 @@ PLOTS = "benchmarks"
 """Folder of the plots, beside the page that shows them."""
 QUIET_S = 2.0
 PRICE = 0.05
-NAMES = sorted({row.name for m in FULL.models for row in of_model(m, bf16=True)})
+NAMES = sorted({row.name for int8 in (True, False) for row in every(int8=int8, bf16=True)})
 
 
 @click.command()

@@ -181,20 +181,14 @@ STACKS: Mapping[str, Stack] = {
 }
 
 
-WITHOUT_INT8 = frozenset({"compact"})
-"""Its weights are trained: an int8 of it waits for one that is held to an accuracy."""
-
-
-def of_model(model: str, *, int8: bool = True, bf16: bool = False) -> list[Contender]:
+def every(*, int8: bool = True, bf16: bool = False) -> list[Contender]:
     """List whom a model is measured with, in the order of the tables.
 
-    The layout `many` is measured where it can be somebody's best: in int8, and on models without
-    it; Flask has no other.
+    The layout `many` is measured where it can be somebody's best: in int8, or where that isn't
+    measured in fp32; Flask has no other.
     """
     rows = [*_fp32(), *(_bf16() if bf16 else ())]
-    if model in WITHOUT_INT8 or not int8:
-        return [*rows, *_many("fp32")]
-    return [*rows, *_int8()]
+    return [*rows, *(_int8() if int8 else _many("fp32"))]
 
 
 def _fp32() -> Iterator[Contender]:

@@ -203,4 +203,5 @@ def describe(model: Model) -> dict[str, Any]:
     """Facts of a model for the raw data."""
     facts = asdict(model)
     del facts["folder"], facts["logits"]
-    return facts
+    precisions = open_bundle(model.bundle).manifest.precisions
+    return {**facts, "gated": [name for name, known in precisions.items() if known.gate]}

@@ -135,7 +135,7 @@ def _blocks(results: Results, model: str) -> Iterator[str]:
         block = [row for row in rows if row.precision == precision]
         if block:
             yield f"### {model}, {precision}\n\n{_block(results, model, block)}"
-            if precision == "int8":
+            if precision == "int8" and precision not in results.models[model]["gated"]:
                 yield "int8 is ungated: quantised for speed only, its accuracy unknown."
     if best := _best(results, model, rows):
         yield f"### {model}, each one's best\n\n{_block(results, model, best)}"

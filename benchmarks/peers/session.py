@@ -94,7 +94,7 @@ class Session:
 
     def rows(self, model: str) -> list[Contender]:
         """Give the contenders of a model that were asked for."""
-        every = registry.of_model(model, int8="int8" in self.precisions, bf16=machine.has_bf16())
+        every = registry.every(int8="int8" in self.precisions, bf16=machine.has_bf16())
         if model in ONCE and self.plan.models != (model,):
             # Beside the others it only shows what a framework costs.
             every = [replace(row, sweep=False) for row in every if row.precision == "fp32"]

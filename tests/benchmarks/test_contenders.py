@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.peers.cells import agreement, probabilities
 from benchmarks.peers.client import Sample
-from benchmarks.peers.contenders import STACKS, Contender, Place, of_model, scores
+from benchmarks.peers.contenders import STACKS, Contender, Place, every, scores
 from benchmarks.peers.models import Model
 
-ALL = of_model("wav2vec2-base", bf16=True) + of_model("compact")
+ALL = every(bf16=True) + every(int8=False)
 MODEL = Model("m", Path("m"), ["a", "b"], 2.0, 1, 1.0, {"fp32": [[1.0, 0.0], [0.0, 1.0]]})
 
 
@@ -36,7 +36,7 @@ def test_every_contender_uses_each_cpu_once(contender: Contender) -> None:
 def test_every_stack_is_measured_with_the_engine_of_the_others() -> None:
     """So that a reader sees what the engine gives and what the service does."""
     for precision, rows in groupby(
-        sorted(of_model("wav2vec2-base", bf16=True), key=lambda row: row.precision),
+        sorted(every(bf16=True), key=lambda row: row.precision),
         key=lambda row: row.precision,
     ):
         stacks = {row.stack for row in rows if row.engine == "openvino"}
@@ -45,7 +45,7 @@ def test_every_stack_is_measured_with_the_engine_of_the_others() -> None:
 
 def test_names_are_unique() -> None:
     """Raw data and options tell contenders by them."""
-    names = [row.name for row in of_model("wav2vec2-base", bf16=True)]
+    names = [row.name for row in every(bf16=True)]
     assert len(names) == len(set(names))
 
 

@@ -41,6 +41,14 @@ def test_rows_come_in_blocks_of_one_precision() -> None:
     assert "| 6.67 |" in best
 
 
+def test_int8_without_a_gate_is_said_to_be_for_speed_only() -> None:
+    """And that of a model that passed one is not."""
+    results = some_results([TIMBRE_INT8], [a_cell(TIMBRE_INT8, 10.0)])
+    assert "int8 is ungated" in report.page(results)
+    results.models["wav2vec2-base"]["gated"] = ["bf16", "int8"]
+    assert "int8 is ungated" not in report.page(results)
+
+
 def test_a_row_tells_its_distance_to_the_engine_and_to_the_machine() -> None:
     """3.6 of 4 clips/s of the bare engine, and 144 of 200 GFLOPS; 6,480 clips a vCPU-hour."""
     bare = a_cell("bare-openvino-fp32", 4.0, kind="bare")

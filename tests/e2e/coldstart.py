@@ -1,0 +1,61 @@
+"""From a pod's creation to Ready, in parts.
+
+What the API server shows is timed by when this machine saw it; what only the pod knows, its
+process's start and its log lines, by the node's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from tests.e2e import kubectl
+from tests.e2e.kubectl import Object
+from tests.e2e.timeline import Seen, first
+from tests.e2e.timeline import parts as between
+from tests.e2e.watch import of
+
+_STARTED = """
+import time
+ticks = int(open("/proc/1/stat").read().rpartition(")")[2].split()[19])
+print(time.time() - (float(open("/proc/uptime").read().split()[0]) - ticks / 100))
+"""
+"""Prints when the container's first process started, to a hundredth of a second."""
+_MARKS = {
+    "interpreter, settings": "Timbre on",
+    "model, precision": "loaded ",
+    "decoders": "serving ",
+}
+"""Part of the start → what the log says at its end."""
+
+
+def parts(pod: Object, seen: Sequence[Seen]) -> dict[str, float]:
+    """Give the seconds of each part, and of the whole.
+
+    Args:
+        pod: that is Ready.
+        seen: by a watch that began before the pod was made.
+    """
+    name, namespace = kubectl.name(pod), pod["metadata"]["namespace"]
+    own = of(list(seen), name)
+    log = kubectl.kubectl("logs", name, "--namespace", namespace, "--timestamps").splitlines()
+    marks: dict[str, float | None] = {
+        "created": own[0].at,
+        "scheduled": first(own, "PodScheduled"),
+        "sandbox, container": float(kubectl.python(name, namespace, _STARTED)),
+        **{part: said(log, text) for part, text in _MARKS.items()},
+        "probe, status": first(own, "Ready"),
+    }
+    whole = {"created": marks["created"], "whole": marks["probe, status"]}
+    return between(marks) | between(whole)
+
+
+def said(log: Sequence[str], text: str) -> float | None:
+    """When the log first said something; each line begins with its time."""
+    for line in log:
+        time, _, rest = line.partition(" ")
+        if text in rest:
+            # Python reads microseconds; the runtime writes nanoseconds.
+            whole, _, fraction = time.rstrip("Z").partition(".")
+            return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00").timestamp()
+    return None

@@ -7,22 +7,21 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import urllib.request
-from pathlib import Path
 
 import numpy
 import soundfile
 
-url, tokens = os.environ["URL"], Path("/tokens/tokens")
-environment = dict(os.environ)
+url = os.environ["URL"]
 headers = {}
-if tokens.exists():
-    lines = (line.partition("#")[0].strip() for line in tokens.read_text().splitlines())
-    environment["TIMBRE_TOKEN"] = next(filter(None, lines))
-    headers["Authorization"] = "Bearer " + environment["TIMBRE_TOKEN"]
+if "TOKENS" in os.environ:
+    lines = (line.partition("#")[0].strip() for line in open(os.environ["TOKENS"]))
+    os.environ["TIMBRE_TOKEN"] = next(filter(None, lines))
+    headers["Authorization"] = "Bearer " + os.environ["TIMBRE_TOKEN"]
 
 def run(*command):
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}")
     return json.loads(done.stdout)
@@ -36,9 +35,10 @@ clip = sum(
     * sum(weight / (1 + ((number * pitch - at) / 100) ** 2) for at, weight in formants)
     for number in range(1, 30)
 ) * numpy.abs(numpy.sin(2 * numpy.pi * time))
-soundfile.write("/tmp/clip.wav", 0.5 * clip / numpy.abs(clip).max(), 16000)
+file = os.path.join(tempfile.mkdtemp(), "clip.wav")
+soundfile.write(file, 0.5 * clip / numpy.abs(clip).max(), 16000)
 
-answer = run("timbre", "classify", "--url", url, "/tmp/clip.wav", "--json")
+answer = run("timbre", "classify", "--url", url, file, "--json")
 request = urllib.request.Request(url + "/v1/model", headers=headers)
 served = json.load(urllib.request.urlopen(request, timeout=10))
 wanted = os.environ["BUNDLE_DIGEST"]

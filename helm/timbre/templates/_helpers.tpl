@@ -17,19 +17,22 @@ longer one the end becomes a hash, so that two of them stay two.
 {{- end }}
 
 {{/*
-Labels of every object. Takes the root, or a dict of root and component.
+Labels of every object. Takes the root, or a dict of root and what differs: component, or extra
+labels. The chart's own win, for selectors count on them.
 */}}
 {{- define "timbre.labels" -}}
 {{- $root := .root | default . -}}
-{{- with $root.Values.commonLabels }}{{ toYaml . }}
-{{ end -}}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/name: {{ include "timbre.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
-app.kubernetes.io/version: {{ $root.Values.image.tag | default $root.Chart.AppVersion | trunc 63 | quote }}
-app.kubernetes.io/component: {{ .component | default "server" }}
-app.kubernetes.io/part-of: timbre
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{- $version := $root.Values.image.tag | default $root.Chart.AppVersion | trunc 63 -}}
+{{- $own := dict
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63)
+  "app.kubernetes.io/name" (include "timbre.name" $root)
+  "app.kubernetes.io/instance" $root.Release.Name
+  "app.kubernetes.io/version" (regexReplaceAll "^[^A-Za-z0-9]+|[^A-Za-z0-9]+$" $version "")
+  "app.kubernetes.io/component" (.component | default "server")
+  "app.kubernetes.io/part-of" "timbre"
+  "app.kubernetes.io/managed-by" $root.Release.Service
+-}}
+{{ toYaml (merge $own (.extra | default dict) $root.Values.commonLabels) }}
 {{- end }}
 
 {{/*
@@ -37,7 +40,7 @@ What selects every pod of the release, whatever it does. Takes the root.
 */}}
 {{- define "timbre.instanceLabels" -}}
 app.kubernetes.io/name: {{ include "timbre.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/*

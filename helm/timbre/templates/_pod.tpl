@@ -6,23 +6,9 @@ A serving pod. Takes a dict of root and track.
 {{- $track := .track -}}
 {{- with $root.Values -}}
 metadata:
-  labels:
-    {{- with .podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    {{- include "timbre.labels" $root | nindent 4 }}
+  labels: {{- include "timbre.labels" (dict "root" $root "extra" .podLabels) | nindent 4 }}
     track: {{ $track }}
-  annotations:
-    {{- with .podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    # Variables are read once: pods are made anew when they change.
-    checksum/config: {{ include (print $root.Template.BasePath "/configmap.yaml") $root | sha256sum }}
-    {{- if .monitoring.annotations.enabled }}
-    prometheus.io/scrape: "true"
-    prometheus.io/port: "3001"
-    prometheus.io/path: /metrics
-    {{- end }}
+  annotations: {{- include "timbre.podAnnotations" $root | nindent 4 }}
 spec:
   serviceAccountName: {{ include "timbre.serviceAccountName" $root }}
   automountServiceAccountToken: false
@@ -49,14 +35,14 @@ spec:
   topologySpreadConstraints:
     {{- range . }}
     {{- $ours := dict "labelSelector" (dict "matchLabels" (include "timbre.selectorLabels" $ | fromYaml)) "matchLabelKeys" (list "pod-template-hash") }}
-    - {{- toYaml (hasKey . "labelSelector" | ternary . (merge (deepCopy .) $ours)) | nindent 6 }}
+    - {{ toYaml (hasKey . "labelSelector" | ternary . (merge (deepCopy .) $ours)) | nindent 6 | trim }}
     {{- end }}
   {{- end }}
   {{- with include "timbre.bundle.initContainers" $root | trim }}
   initContainers: {{- . | nindent 4 }}
   {{- end }}
   containers:
-    - {{- include "timbre.container" $root | nindent 6 }}
+    - {{ include "timbre.container" $root | nindent 6 | trim }}
   volumes:
     - name: temporary
       emptyDir:
@@ -76,4 +62,17 @@ spec:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end }}
+{{- end }}
+
+{{/*
+Variables are read once, so pods are made anew when the ConfigMap changes.
+*/}}
+{{- define "timbre.podAnnotations" -}}
+{{- $own := dict "checksum/config" (include (print .Template.BasePath "/configmap.yaml") . | sha256sum) -}}
+{{- if .Values.monitoring.annotations.enabled -}}
+{{- $_ := set $own "prometheus.io/scrape" "true" -}}
+{{- $_ := set $own "prometheus.io/port" "3001" -}}
+{{- $_ := set $own "prometheus.io/path" "/metrics" -}}
+{{- end -}}
+{{ toYaml (merge $own .Values.podAnnotations) }}
 {{- end }}

@@ -112,6 +112,11 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 {{- if and .resources (not (dig "limits" "cpu" "" .resources)) }}
 - The server takes its threads from the CPU limit: set resources.limits.cpu, or use size.
 {{- end }}
+{{- range $label := keys .commonLabels .podLabels | uniq | sortAlpha }}
+{{- if or (has $label (list "helm.sh/chart" "track")) (hasPrefix "app.kubernetes.io/" $label) }}
+- commonLabels or podLabels sets {{ $label }}, which the chart sets: choose a name of your own.
+{{- end }}
+{{- end }}
 {{- $owned := list "TIMBRE_BUNDLE" "TIMBRE_TRACK" "TIMBRE_TOKEN_FILE" "TIMBRE_INTERNAL_PORT" "TIMBRE_INTERNAL_HOST" "TIMBRE_DRAIN_S" "TIMBRE_DEADLINE_S" }}
 {{- range .extraEnv }}
 {{- if has .name $owned }}

@@ -29,13 +29,19 @@ _MARKS = {
 """Part of the start → what the log says at its end."""
 
 
-def parts(pod: Object, seen: Sequence[Seen]) -> dict[str, float]:
-    """Give the seconds of each part, and of the whole.
+def row(pods: Sequence[Object], seen: Sequence[Seen]) -> dict[str, object]:
+    """Give how the first of some pods came up: its limit, the seconds of each part, of the whole.
 
     Args:
-        pod: that is Ready.
-        seen: by a watch that began before the pod was made.
+        pods: that are Ready.
+        seen: by a watch that began before they were made.
     """
+    pod = pods[0]
+    limit = pod["spec"]["containers"][0]["resources"]["limits"]["cpu"]
+    return {"CPU limit": limit, "pods at once": len(pods), **_parts(pod, seen)}
+
+
+def _parts(pod: Object, seen: Sequence[Seen]) -> dict[str, float]:
     name, namespace = kubectl.name(pod), pod["metadata"]["namespace"]
     own = of(list(seen), name)
     log = kubectl.kubectl("logs", name, "--namespace", namespace, "--timestamps").splitlines()

@@ -19,11 +19,12 @@ import pytest
 from benchmarks.peers import machine
 from service import __version__
 from tests.e2e import cluster as clusters
-from tests.e2e import helm, kubectl
+from tests.e2e import coldstart, helm, kubectl
 from tests.e2e.cluster import HOST, RELEASE, Cluster
 from tests.e2e.figures import Figures
 from tests.e2e.load import Target
-from tests.e2e.release import Install, aim, served
+from tests.e2e.release import SERVERS, Install, aim, pods, served
+from tests.e2e.watch import watching
 from tests.support.audio import encoded, speech_like
 
 ORDER = (
@@ -163,17 +164,21 @@ def https(cluster: Cluster) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def install(cluster: Cluster, http: httpx.Client) -> Iterator[Install]:
+def install(cluster: Cluster, http: httpx.Client, figures: Figures) -> Iterator[Install]:
     """Install the release with some values on top of those that every release has here.
 
-    What it returns are all the values. A release that is there already is upgraded to them. Its end
+    What it returns are all the values. How the first pod came up is noted. A release that is there already is upgraded to them. Its end
     uninstalls the release.
     """
 
     def put(*layers: helm.Values) -> dict[str, Any]:
         values = helm.merged(cluster.values(), *layers)
-        there = RELEASE in helm.releases(cluster.namespace)
-        (helm.upgrade if there else helm.install)(RELEASE, cluster.namespace, values)
+        if RELEASE in helm.releases(cluster.namespace):
+            helm.upgrade(RELEASE, cluster.namespace, values)
+        else:
+            with watching("pods", cluster.namespace, SERVERS) as seen:
+                helm.install(RELEASE, cluster.namespace, values)
+            figures.add("Cold start, in seconds", **coldstart.row(pods(cluster), seen))
         served(http)
         return values
 

@@ -9,11 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e import coldstart, helm, kubectl
+from tests.e2e import helm, kubectl
 from tests.e2e.cluster import CLIENT, HOST, RELEASE, Cluster
 from tests.e2e.figures import Figures
-from tests.e2e.release import SERVERS, Install, served, the_pod
-from tests.e2e.watch import watching
+from tests.e2e.release import Install, served, the_pod
 from tests.support.asking import CLASSIFY, DOCUMENT, check
 
 ASK = """
@@ -30,14 +29,9 @@ for url in sys.argv[1:]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def values(install: Install, cluster: Cluster, figures: Figures) -> dict[str, Any]:
-    """Install with the chart's defaults, and watch the first pod come up."""
-    with watching("pods", cluster.namespace, SERVERS) as seen:
-        installed = install()
-    pod = the_pod(cluster)
-    size = f"default ({pod['spec']['containers'][0]['resources']['limits']['cpu']} CPU)"
-    figures.add("Cold start, in seconds", pod=size, **coldstart.parts(pod, seen))
-    return installed
+def values(install: Install) -> dict[str, Any]:
+    """Install with the chart's defaults."""
+    return install()
 
 
 def test_the_namespace_takes_the_pods(cluster: Cluster) -> None:

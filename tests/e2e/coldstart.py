@@ -61,7 +61,5 @@ def said(log: Sequence[str], text: str) -> float | None:
     for line in log:
         time, _, rest = line.partition(" ")
         if text in rest:
-            # Python reads microseconds; the runtime writes nanoseconds.
-            whole, _, fraction = time.rstrip("Z").partition(".")
-            return datetime.fromisoformat(f"{whole}.{fraction[:6]:0<6}+00:00").timestamp()
+            return datetime.fromisoformat(time).timestamp()
     return None

@@ -167,8 +167,8 @@ def https(cluster: Cluster) -> Iterator[httpx.Client]:
 def install(cluster: Cluster, http: httpx.Client, figures: Figures) -> Iterator[Install]:
     """Install the release with some values on top of those that every release has here.
 
-    What it returns are all the values. How the first pod came up is noted. A release that is there already is upgraded to them. Its end
-    uninstalls the release.
+    What it returns are all the values. How the first pod came up is noted. A release that is there
+    already is upgraded to them. Its end uninstalls the release.
     """
 
     def put(*layers: helm.Values) -> dict[str, Any]:

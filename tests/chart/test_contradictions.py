@@ -48,8 +48,10 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
     ),
     "a Gateway without a class": (
         own(className=""),
-        "gateway needs a class: set gateway.className to one that `kubectl get gatewayclass` "
-        "lists.",
+        (
+            "gateway needs a class: set gateway.className to one that `kubectl get gatewayclass` "
+            "lists."
+        ),
     ),
     "a Gateway without a listener": (
         own(http={"enabled": False}),
@@ -57,8 +59,10 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
     ),
     "https without a certificate": (
         own(https={"enabled": True}),
-        "gateway.https needs a certificate: set gateway.https.secretName, or name a "
-        "cert-manager issuer in gateway.annotations.",
+        (
+            "gateway.https needs a certificate: set gateway.https.secretName, or name a "
+            "cert-manager issuer in gateway.annotations."
+        ),
     ),
     "a certificate for no name": (
         own(https={"enabled": True}, annotations={"cert-manager.io/issuer": "ours"}),
@@ -70,13 +74,17 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
     ),
     "an autoscaler with nothing to go by": (
         {"autoscaling": {"enabled": True, "cpuUtilization": 0}},
-        "autoscaling has nothing to scale on: set autoscaling.cpuUtilization, or enable "
-        "autoscaling.demand.",
+        (
+            "autoscaling has nothing to scale on: set autoscaling.cpuUtilization, or enable "
+            "autoscaling.demand."
+        ),
     ),
     "an autoscaler upside down": (
         {"autoscaling": {"enabled": True, "minReplicas": 5}},
-        "autoscaling.minReplicas is above autoscaling.maxReplicas: lower the one or raise the "
-        "other.",
+        (
+            "autoscaling.minReplicas is above autoscaling.maxReplicas: lower the one or raise the "
+            "other."
+        ),
     ),
     "KEDA upside down": (
         {"keda": {"enabled": True, "minReplicas": 5, "prometheus": {"url": "http://a"}}},
@@ -88,34 +96,46 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
     ),
     "a route that the policy shuts out": (
         ROUTE | {"networkPolicy": {"gateway": []}},
-        "The network policy would shut the gateway out: name its pods in networkPolicy.gateway, "
-        "or disable networkPolicy.",
+        (
+            "The network policy would shut the gateway out: name its pods in networkPolicy.gateway, "
+            "or disable networkPolicy."
+        ),
     ),
     "an Ingress that the policy shuts out": (
         {"ingress": {"enabled": True}},
-        "The network policy would shut the gateway out: name its pods in networkPolicy.gateway, "
-        "or disable networkPolicy.",
+        (
+            "The network policy would shut the gateway out: name its pods in networkPolicy.gateway, "
+            "or disable networkPolicy."
+        ),
     ),
     "annotations that the policy makes vain": (
         {"monitoring": {"annotations": {"enabled": True}}},
-        "The network policy would shut Prometheus out: name its pods in networkPolicy.prometheus, "
-        "or disable networkPolicy.",
+        (
+            "The network policy would shut Prometheus out: name its pods in networkPolicy.prometheus, "
+            "or disable networkPolicy."
+        ),
     ),
     "a PodMonitor that the policy makes vain": (
         {"monitoring": {"podMonitor": {"enabled": True}}},
-        "The network policy would shut Prometheus out: name its pods in networkPolicy.prometheus, "
-        "or disable networkPolicy.",
+        (
+            "The network policy would shut Prometheus out: name its pods in networkPolicy.prometheus, "
+            "or disable networkPolicy."
+        ),
     ),
     "a registry that the policy shuts out": (
         bundle("registry", registry={"reference": "oci://a.example/b:1"})
         | {"networkPolicy": {"registry": []}},
-        "The network policy would shut the bundle's store out: name its addresses in "
-        "networkPolicy.registry, or disable networkPolicy.",
+        (
+            "The network policy would shut the bundle's store out: name its addresses in "
+            "networkPolicy.registry, or disable networkPolicy."
+        ),
     ),
     "a registry without a reference": (
         bundle("registry"),
-        "bundle.source is registry: set bundle.registry.reference, such as "
-        "oci://registry.example/team/model:1.2.0.",
+        (
+            "bundle.source is registry: set bundle.registry.reference, such as "
+            "oci://registry.example/team/model:1.2.0."
+        ),
     ),
     "no claim": (
         bundle("pvc"),
@@ -131,8 +151,10 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
     ),
     "a bucket without a digest": (
         bundle("s3", s3={"url": "s3://models/speech"}),
-        "Nothing vouches for what lies in a bucket: set bundle.digest, which "
-        "`timbre bundle show --json` prints.",
+        (
+            "Nothing vouches for what lies in a bucket: set bundle.digest, which "
+            "`timbre bundle show --json` prints."
+        ),
     ),
     "two sources of tokens": (
         {"tokens": {"existingSecret": "clients", "values": [TOKEN]}},
@@ -140,8 +162,10 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
     ),
     "a drain that no autoscaler waits for": (
         {"drainSeconds": 561},
-        "drainSeconds and settings.deadline_s keep a pod for more than the 600 s that cluster "
-        "autoscalers wait for: shorten one of them.",
+        (
+            "drainSeconds and settings.deadline_s keep a pod for more than the 600 s that cluster "
+            "autoscalers wait for: shorten one of them."
+        ),
     ),
     "resources without a CPU limit": (
         {"resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
@@ -176,6 +200,13 @@ def test_both_helms_refuse() -> None:
     """In the same words."""
     [values, sentence] = CONTRADICTIONS["KEDA without Prometheus"]
     assert f"- {sentence}" in refusal(values, helm="helm3").splitlines()
+
+
+def test_a_release_whose_name_begins_with_a_digit_needs_another() -> None:
+    """Helm takes it, and Kubernetes would not take the Service."""
+    said = refusal({}, release="1st")
+    assert "a letter, and 1st-timbre doesn't: set fullnameOverride." in said
+    assert rendered({"fullnameOverride": "first"}, release="1st")
 
 
 def test_an_image_volume_needs_a_cluster_that_has_them() -> None:

@@ -49,9 +49,7 @@ def made(kind: str, values: Values | None = None) -> Pod:
 
 SERVER = made(f"Deployment/{RELEASE}")
 TEST = made(f"Pod/{RELEASE}-test")
-FOREIGN = Pod(
-    NAMESPACE, {**SERVER.labels, "app.kubernetes.io/instance": "another"}, SERVER.ports
-)
+FOREIGN = Pod(NAMESPACE, {**SERVER.labels, "app.kubernetes.io/instance": "another"}, SERVER.ports)
 """A serving pod of another release in the same namespace."""
 
 
@@ -177,7 +175,9 @@ def test_what_the_kubelet_fetches_needs_no_way_out(feature: str) -> None:
     ],
 )
 def test_a_registry_s_port_is_read_from_its_reference(
-    reference: str, insecure: bool, port: int  # noqa: FBT001
+    reference: str,
+    insecure: bool,  # noqa: FBT001
+    port: int,
 ) -> None:
     """What follows the last colon is a tag, or a digest."""
     registry = {"reference": reference, "insecure": insecure}

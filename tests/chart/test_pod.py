@@ -210,9 +210,9 @@ def test_pods_are_spread_softly_and_by_version() -> None:
         assert constraint["labelSelector"] == selector
         assert constraint["matchLabelKeys"] == ["pod-template-hash"]
     given = charts.feature("placement")
-    assert server(rendered(given))["topologySpreadConstraints"] == given[
-        "topologySpreadConstraints"
-    ]
+    assert (
+        server(rendered(given))["topologySpreadConstraints"] == given["topologySpreadConstraints"]
+    )
 
 
 def test_what_the_chart_has_no_word_for_can_be_added() -> None:

@@ -129,14 +129,32 @@ def test_a_long_release_name_makes_names_that_kubernetes_takes(feature: str) -> 
         return
     long = "a-release-with-a-name-as-long-as-helm-lets-it-be-at-53"
     names = {
-        release: {
-            one["metadata"]["name"] for one in manifests(feature, release=release[:53])
-        }
+        release: {one["metadata"]["name"] for one in manifests(feature, release=release[:53])}
         for release in (long, f"{long[:52]}x")
     }
     for name in set.union(*names.values()):
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
     assert set.intersection(*names.values()) == set()
+
+
+@pytest.mark.parametrize(
+    ("release", "values", "name"),
+    [
+        ("timbre", {}, "timbre"),
+        ("my-timbre-2", {}, "my-timbre-2"),
+        ("audio", {}, "audio-timbre"),
+        ("audio.v2", {}, "audio-v2-timbre"),
+        ("audio", {"nameOverride": "emotions"}, "audio-emotions"),
+        ("audio", {"fullnameOverride": "emotions"}, "emotions"),
+    ],
+)
+def test_the_name_is_the_release_s_and_the_chart_s(
+    release: str, values: charts.Values, name: str
+) -> None:
+    """The release's alone where that has the chart's in it; or another."""
+    manifests = rendered(values, release=release)
+    for kind in ("Deployment", "Service", "ConfigMap", "ServiceAccount"):
+        assert charts.one(manifests, kind)["metadata"]["name"] == name
 
 
 @each_feature
@@ -170,7 +188,7 @@ def test_no_key_is_said_twice(feature: str) -> None:
             return super().construct_mapping(node, deep)
 
     text = charts.text(charts.feature(feature))
-    assert len(list(yaml.load_all(text, Strict))) >= 7  # noqa: S506 - it is a safe loader
+    assert len(list(yaml.load_all(text, Strict))) >= 7
 
 
 def test_every_part_of_the_values_has_a_feature() -> None:

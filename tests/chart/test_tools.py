@@ -81,7 +81,7 @@ def test_a_program_beside_python_is_found_before_one_on_path(
     (here / "helm").unlink()
     assert tools.find("helm") == path / "helm"
     (path / "helm").unlink()
-    with pytest.raises(tools.Missing, match="python -m tests.support.tools"):
+    with pytest.raises(tools.Missing, match=r"python -m tests\.support\.tools"):
         tools.find("helm")
 
 

@@ -51,9 +51,7 @@ def objects(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 OBJECTS = dict(objects(SCHEMA))
-CLOSED = [
-    path for path in OBJECTS if path not in FREE and path.rpartition(".")[2] not in WHOLE
-]
+CLOSED = [path for path in OBJECTS if path not in FREE and path.rpartition(".")[2] not in WHOLE]
 
 
 @pytest.mark.parametrize("path", CLOSED)
@@ -125,7 +123,10 @@ def is_free(path: tuple[str | int, ...]) -> bool:
 
 KEYS = [
     (name, path)
-    for name, values in {"values": DEFAULTS, **{n: charts.feature(n) for n in charts.features()}}.items()
+    for name, values in {
+        "values": DEFAULTS,
+        **{n: charts.feature(n) for n in charts.features()},
+    }.items()
     for path in places(values)
     if not is_free(path)
 ]
@@ -137,8 +138,10 @@ def test_there_are_keys_at_every_level() -> None:
 
 
 @given(st.sampled_from(KEYS), st.data())
-def test_a_misspelt_key_is_refused(found: tuple[str, tuple[str | int, ...]], data: st.DataObject) -> None:
-    """At each level of the default values and of every feature: a letter less, more or exchanged."""
+def test_a_misspelt_key_is_refused(
+    found: tuple[str, tuple[str | int, ...]], data: st.DataObject
+) -> None:
+    """At each level of the defaults and of every feature: a letter less, more or exchanged."""
     name, path = found
     values = DEFAULTS if name == "values" else charts.feature(name)
     CHECK.validate(values)
@@ -147,7 +150,11 @@ def test_a_misspelt_key_is_refused(found: tuple[str, tuple[str | int, ...]], dat
     letter = data.draw(st.sampled_from("abcxyzAZ_-"))
     spelling = data.draw(
         st.sampled_from(
-            (key[:at] + key[at + 1 :], key[:at] + letter + key[at:], key[:at] + letter + key[at + 1 :])
+            (
+                key[:at] + key[at + 1 :],
+                key[:at] + letter + key[at:],
+                key[:at] + letter + key[at + 1 :],
+            )
         )
     )
     known = OBJECTS[_parent(path)]["properties"]

@@ -1,8 +1,8 @@
 """What network policies let through: from which pod, to which pod or address, on which port.
 
-It is https://kubernetes.io/docs/concepts/services-networking/network-policies/ as a pure function: a
-flow passes if the source's policies let it out and the target's let it in; a pod that no policy of
-a direction selects is open in that direction.
+It is https://kubernetes.io/docs/concepts/services-networking/network-policies/ as a pure function.
+A flow passes if the source's policies let it out and the target's let it in; a pod that no policy
+of a direction selects is open in that direction.
 """
 
 from __future__ import annotations

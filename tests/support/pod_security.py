@@ -1,7 +1,8 @@
 """Pod Security at the level `restricted`: what a pod has that the level forbids.
 
-The rules are those of https://kubernetes.io/docs/concepts/security/pod-security-standards/, the level
-`baseline` among them; a namespace that enforces the level refuses a pod of which this says anything.
+The rules are those of https://kubernetes.io/docs/concepts/security/pod-security-standards/, with
+those of the level `baseline`. A namespace that enforces the level refuses a pod of which this says
+anything.
 """
 
 from __future__ import annotations

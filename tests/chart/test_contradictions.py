@@ -21,6 +21,10 @@ OWN: dict[str, Any] = {
 }
 DIGEST = f"sha256:{'0' * 64}"
 TOKEN = "x" * 32
+SHUT_OUT = (
+    "The network policy would shut {} out: name its pods in networkPolicy.{}, or disable "
+    "networkPolicy."
+)
 
 
 def own(**gateway: object) -> dict[str, Any]:
@@ -96,31 +100,19 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
     ),
     "a route that the policy shuts out": (
         ROUTE | {"networkPolicy": {"gateway": []}},
-        (
-            "The network policy would shut the gateway out: name its pods in networkPolicy.gateway, "
-            "or disable networkPolicy."
-        ),
+        SHUT_OUT.format("the gateway", "gateway"),
     ),
     "an Ingress that the policy shuts out": (
         {"ingress": {"enabled": True}},
-        (
-            "The network policy would shut the gateway out: name its pods in networkPolicy.gateway, "
-            "or disable networkPolicy."
-        ),
+        SHUT_OUT.format("the gateway", "gateway"),
     ),
     "annotations that the policy makes vain": (
         {"monitoring": {"annotations": {"enabled": True}}},
-        (
-            "The network policy would shut Prometheus out: name its pods in networkPolicy.prometheus, "
-            "or disable networkPolicy."
-        ),
+        SHUT_OUT.format("Prometheus", "prometheus"),
     ),
     "a PodMonitor that the policy makes vain": (
         {"monitoring": {"podMonitor": {"enabled": True}}},
-        (
-            "The network policy would shut Prometheus out: name its pods in networkPolicy.prometheus, "
-            "or disable networkPolicy."
-        ),
+        SHUT_OUT.format("Prometheus", "prometheus"),
     ),
     "a registry that the policy shuts out": (
         bundle("registry", registry={"reference": "oci://a.example/b:1"})

@@ -13,7 +13,7 @@ from tests.e2e.cluster import RELEASE, Cluster
 from tests.e2e.release import SMALL, Install, pods
 
 OWN = {
-    "settings": {"queue_s": 3, "log_level": "warning"},
+    "settings": {"queue_s": 3, "client_share": 0.5},
     "podAnnotations": {"team": "speech"},
     "podDisruptionBudget": {"maxUnavailable": 2},
     "replicaCount": 2,
@@ -52,7 +52,7 @@ def test_upgrade_keeps_an_operators_values(cluster: Cluster, install: Install, n
     assert deployment["spec"]["template"]["metadata"]["annotations"]["team"] == "speech"
     assert kubectl.get("poddisruptionbudget", RELEASE, *where)["spec"]["maxUnavailable"] == 2
     pod = pods(cluster)[0]
-    names = [f"TIMBRE_{name}" for name in ("QUEUE_S", "LOG_LEVEL", "MAX_BATCH", "DRAIN_S")]
+    names = [f"TIMBRE_{name}" for name in ("QUEUE_S", "CLIENT_SHARE", "MAX_BATCH", "DRAIN_S")]
     program = "import os, sys; print(*map(os.environ.get, sys.argv[1:]))"
     found = kubectl.python(kubectl.name(pod), cluster.namespace, program, *names).split()
-    assert found == ["3", "warning", "4", "3"]
+    assert found == ["3", "0.5", "4", "3"]

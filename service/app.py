@@ -21,6 +21,7 @@ import bentoml
 import uvicorn
 from bentoml._internal import server as bentoml_server
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml.serving import running_inside_container
 
 # BentoML's supervisor sets this for metrics shared by many workers. There is one here, and values
 # in files would cost us the process's own metrics and the freedom of gauges.
@@ -41,6 +42,7 @@ from service.metrics import Metrics
 from service.serving import Model, Serving
 from service.speeds import cache_folder, choose_precision
 from service.startup import verify
+from service.supervision import end_with_worker
 
 logger = logging.getLogger("timbre")
 
@@ -119,8 +121,13 @@ class Timbre:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def before_workers() -> None:
-        """Refuse what is wrong in the supervisor, which then ends with an error of its own."""
+        """Refuse what is wrong in the supervisor, which then ends with an error of its own.
+
+        Where Kubernetes starts containers anew, it also ends with its worker.
+        """
         verify(settings)
+        if running_inside_container():
+            end_with_worker()
 
     def __init__(self) -> None:
         """Load and warm up; the server is ready when this returns."""

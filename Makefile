@@ -18,12 +18,15 @@ CREATED = $(VENV)/created.stamp
 BASE = $(VENV)/base.stamp
 DEV = $(VENV)/dev.stamp
 
+LOCK = --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
 # BentoML reports usage to its makers unless told not to.
 export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke fuzz soak lint format types imports train model bench image bento clean
+.PHONY: help serve test smoke fuzz soak lint format types imports train model bench image context \
+	lock bento clean
 
 # What follows ## is the help; names are shorter than a tab stop.
 help: ## List the targets
@@ -81,15 +84,18 @@ soak: $(DEV) ## Overload, slow and vanishing clients, dying decoders, SIGTERM, a
 bento: $(BASE) ## Build the Bento, BentoML's archive of the service
 	$(BIN)/bentoml build
 
-# The engine is tried first: a build takes a while, and is for nothing without one. `info` fails
-# where the program is missing, and where its daemon is.
-image: $(BASE) ## Build a container image of the Bento
-	@for engine in docker podman buildah; do \
-		$$engine info >/dev/null 2>&1 || continue; \
-		$(BIN)/bentoml build && exec $(BIN)/bentoml containerize --backend $$engine timbre:latest; \
-		exit 1; \
-	done; \
-	echo "An image needs docker, podman or buildah, and none of them runs here." >&2; exit 1
+# ENGINE, BASE_IMAGE, IMAGE and BUILD_ARGS are told of in k8s/image/build.sh.
+image: $(BASE) ## Build the container image; ARCHIVE=FILE keeps it as a file, too
+	@PATH="$(abspath $(BIN)):$$PATH" k8s/image/build.sh $(ARCHIVE)
+
+context: $(BASE) ## Make build/image, the folder that the image is built from
+	@PATH="$(abspath $(BIN)):$$PATH" k8s/image/context.sh build/image
+
+# By uv in an environment of its own: it locks for all architectures at once, pip for this one only.
+lock: $(CREATED) ## Fix anew which versions the image has
+	@"$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv
+	@build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/requirements.lock pyproject.toml
+	@echo cyclonedx-bom | build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/sbom.lock -
 
 # .venv and runs/ stay: they cost minutes and hours to make.
 clean: ## Remove builds and caches

@@ -25,6 +25,10 @@ NEEDS = {
 }
 """Marker → why its tests are left out where they cannot run."""
 
+ELSEWHERE = {"image": "TIMBRE_IMAGE_ARCHIVE"}
+"""Folder of tests that have a make target of their own → what tells them what to test."""
+collect_ignore = [folder for folder, variable in ELSEWHERE.items() if variable not in os.environ]
+
 _left_out = pytest.StashKey[dict[str, int]]()
 
 

@@ -17,6 +17,8 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 CREATED = $(VENV)/created.stamp
 BASE = $(VENV)/base.stamp
 DEV = $(VENV)/dev.stamp
+# In an environment of its own: it holds back what the tests need.
+CHECKOV = $(VENV)/checkov/bin/checkov
 
 LOCK = --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
@@ -25,8 +27,8 @@ export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke fuzz soak lint format types imports train model bench image context \
-	lock bento clean
+.PHONY: help serve test smoke fuzz soak lint format types imports checkov train model bench image \
+	context lock bento clean
 
 # What follows ## is the help; names are shorter than a tab stop.
 help: ## List the targets
@@ -62,6 +64,9 @@ types: $(DEV) ## Check the types
 
 imports: $(DEV) ## Check that imports point one way
 	$(BIN)/lint-imports --no-logo
+
+checkov: $(DEV) $(CHECKOV) ## Check what the chart renders by checkov's rules
+	@$(BIN)/python -m tests.support.checkov $(CHECKOV)
 
 # TRAIN_ARGS goes to the pipeline: make train TRAIN_ARGS='run compact --data ../data'.
 train: $(DEV) ## Train a model and make its bundle
@@ -124,4 +129,10 @@ $(DEV): $(BASE) pyproject.toml
 	@echo "Installing what training and the tests need (about 2 GB, once)"
 	@$(PIP) install --quiet --editable '.[train,track,parquet,test,bench]'
 	@$(BIN)/python -m training.repair
+	@$(BIN)/python -m tests.support.tools $(BIN)
+	@touch $@
+
+$(CHECKOV): $(CREATED) Makefile
+	@$(BIN)/python -m venv --clear $(VENV)/checkov
+	@$(VENV)/checkov/bin/python -m pip --disable-pip-version-check install --quiet 'checkov==3.3.30'
 	@touch $@

@@ -24,10 +24,11 @@ export BENTOML_DO_NOT_TRACK = True
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .PHONY: help serve test smoke fuzz soak lint format types imports train model bench image bento clean
+.PHONY: kind-up kind-down deploy
 
-# What follows ## is the help; names are shorter than a tab stop.
+# What follows ## is the help.
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 # exec: signals reach the server itself, so that Ctrl-C and SIGTERM end it in its own order.
 serve: $(BASE) ## Serve the embedded model on port 3000 until Ctrl-C
@@ -90,6 +91,18 @@ image: $(BASE) ## Build a container image of the Bento
 		exit 1; \
 	done; \
 	echo "An image needs docker, podman or buildah, and none of them runs here." >&2; exit 1
+
+# MONITORING=yes adds Prometheus, and what autoscalers ask for its figures.
+kind-up: ## Make a cluster on this machine with kind, and a gateway in it
+	@k8s/kind/cluster.sh up
+
+kind-down: ## Delete that cluster
+	@k8s/kind/cluster.sh down
+
+# ARCHIVE names an image that is built already: make deploy ARCHIVE=timbre.tar. BentoML, which
+# building asks for, is in the environment.
+deploy: $(BASE) ## Build the image and install the chart in that cluster
+	@PATH="$(abspath $(BIN)):$$PATH" k8s/kind/cluster.sh deploy
 
 # .venv and runs/ stay: they cost minutes and hours to make.
 clean: ## Remove builds and caches

@@ -1,4 +1,4 @@
-"""The laptop's cluster: what its script asks of kind, kubectl and helm, with others in their place."""
+"""The laptop's cluster: what its script asks of programs, with others standing in for them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,67 @@
+{{/*
+The server. Three probes that mean different things: loaded, able to take clips, alive.
+*/}}
+{{- define "timbre.container" -}}
+name: timbre
+image: {{ include "timbre.serverImage" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+ports:
+  - name: http
+    containerPort: 3000
+  - name: internal
+    containerPort: 3001
+envFrom:
+  - configMapRef:
+      name: {{ include "timbre.fullname" . }}
+env:
+  # Of the pod's own label: what moves a pod to another track needs no other template.
+  - name: TIMBRE_TRACK
+    valueFrom:
+      fieldRef:
+        fieldPath: metadata.labels['track']
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+# The port refuses until the model is loaded, and readiness starts when this has passed.
+startupProbe:
+  httpGet:
+    path: /readyz
+    port: http
+  periodSeconds: 1
+  timeoutSeconds: 2
+  failureThreshold: 120
+readinessProbe:
+  httpGet:
+    path: /readyz
+    port: http
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: 2
+# Stays green while the server drains, and fails where one engine call is stuck.
+livenessProbe:
+  httpGet:
+    path: /livez
+    port: http
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+resources: {{- include "timbre.resources" . | nindent 2 }}
+securityContext: {{- include "timbre.securityContext" . | nindent 2 }}
+volumeMounts:
+  - name: temporary
+    mountPath: /tmp
+  {{- if include "timbre.bundle.folder" . }}
+  - name: bundle
+    mountPath: /bundle
+    readOnly: true
+  {{- end }}
+  {{- if include "timbre.tokensSecret" . }}
+  # The folder, not the file: a file mounted alone never changes.
+  - name: tokens
+    mountPath: /tokens
+    readOnly: true
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}

@@ -1,0 +1,78 @@
+{{/*
+A serving pod. Takes a dict of root and track.
+*/}}
+{{- define "timbre.pod" -}}
+{{- $root := .root -}}
+{{- $track := .track -}}
+{{- with $root.Values -}}
+metadata:
+  labels: {{- include "timbre.labels" (dict "root" $root "extra" .podLabels) | nindent 4 }}
+    track: {{ $track }}
+  annotations: {{- include "timbre.podAnnotations" $root | nindent 4 }}
+spec:
+  serviceAccountName: {{ include "timbre.serviceAccountName" $root }}
+  automountServiceAccountToken: false
+  # Kubernetes would set TIMBRE_PORT and its like beside a Service called timbre.
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ include "timbre.gracePeriod" $root }}
+  securityContext: {{- include "timbre.podSecurityContext" . | nindent 4 }}
+  {{- with .image.pullSecrets }}
+  imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .affinity }}
+  affinity: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    {{- $ours := dict "labelSelector" (dict "matchLabels" (include "timbre.selectorLabels" $ | fromYaml)) "matchLabelKeys" (list "pod-template-hash") }}
+    - {{ toYaml (hasKey . "labelSelector" | ternary . (merge (deepCopy .) $ours)) | nindent 6 | trim }}
+    {{- end }}
+  {{- end }}
+  {{- with include "timbre.bundle.initContainers" $root | trim }}
+  initContainers: {{- . | nindent 4 }}
+  {{- end }}
+  containers:
+    - {{ include "timbre.container" $root | nindent 6 | trim }}
+  volumes:
+    - name: temporary
+      emptyDir:
+        sizeLimit: 512Mi
+    {{- with include "timbre.bundle.volume" $root | trim }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with include "timbre.tokensSecret" $root }}
+    - name: tokens
+      secret:
+        secretName: {{ . }}
+        items:
+          - key: {{ $root.Values.tokens.existingSecret | ternary $root.Values.tokens.key "tokens" }}
+            path: tokens
+    {{- end }}
+    {{- with .extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+Variables are read once, so pods are made anew when the ConfigMap changes.
+*/}}
+{{- define "timbre.podAnnotations" -}}
+{{- $own := dict "checksum/config" (include (print .Template.BasePath "/configmap.yaml") . | sha256sum) -}}
+{{- if .Values.monitoring.annotations.enabled -}}
+{{- $_ := set $own "prometheus.io/scrape" "true" -}}
+{{- $_ := set $own "prometheus.io/port" "3001" -}}
+{{- $_ := set $own "prometheus.io/path" "/metrics" -}}
+{{- end -}}
+{{ toYaml (merge $own .Values.podAnnotations) }}
+{{- end }}

@@ -27,7 +27,7 @@ ADAPTER_CHART=5.3.0
 
 on_cluster() { kubectl --context "kind-$CLUSTER" "$@"; }
 install() { helm upgrade --install --kube-context "kind-$CLUSTER" --wait --timeout 10m "$@"; }
-community() { install --repo https://prometheus-community.github.io/helm-charts --namespace monitoring "$@"; }
+community() { install "$@" --repo https://prometheus-community.github.io/helm-charts --namespace monitoring; }
 
 # Say all that is missing at once, a sentence each.
 need() {

@@ -38,8 +38,6 @@ def known(path: str) -> bool:
         if key not in within.get("properties", {}):
             return False
         within = within["properties"][key]
-        if "$ref" in within:
-            within = SCHEMA["definitions"][within["$ref"].removeprefix("#/definitions/")]
     return True
 
 

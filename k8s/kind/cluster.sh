@@ -22,12 +22,9 @@ PROMETHEUS=http://localhost:9090
 GATEWAY_API=v1.5.1
 TRAEFIK_CHART=41.6.1
 METRICS_SERVER_CHART=3.13.0
-PROMETHEUS_CHART=29.35.0
-ADAPTER_CHART=5.3.0
 
 on_cluster() { kubectl --context "kind-$CLUSTER" "$@"; }
 install() { helm upgrade --install --kube-context "kind-$CLUSTER" --wait --timeout 10m "$@"; }
-community() { install "$@" --repo https://prometheus-community.github.io/helm-charts --namespace monitoring; }
 
 # Say all that is missing at once, a sentence each.
 need() {
@@ -73,10 +70,10 @@ up() {
     on_cluster apply --kustomize "$here/gateway"
     on_cluster wait --for condition=Programmed --namespace gateway gateway/timbre --timeout 2m
     if [ "${MONITORING:-}" = yes ]; then
-        community prometheus prometheus --version "$PROMETHEUS_CHART" --create-namespace \
-            --values "$here/prometheus.yaml"
-        community prometheus-adapter prometheus-adapter --version "$ADAPTER_CHART" \
-            --values "$root/k8s/metrics-adapter/values.yaml"
+        on_cluster apply --kustomize "$here/monitoring"
+        on_cluster apply --kustomize "$root/k8s/metrics-adapter"
+        on_cluster rollout status --namespace monitoring --timeout 5m deployment/prometheus
+        on_cluster rollout status --namespace monitoring --timeout 5m deployment/metrics-adapter
         printf '\nPrometheus is at %s.' "$PROMETHEUS"
     fi
     printf '\nThe cluster is up. Next: make deploy\n'

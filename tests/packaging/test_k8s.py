@@ -122,6 +122,7 @@ def test_the_laptop_s_policy_lets_gateway_and_prometheus_in() -> None:
     }
     assert peers == {"traefik": [{"port": "http"}], "monitoring": [{"port": "internal"}]}
     assert peers.keys() <= installed
+    assert one(built("kind/monitoring"), "Deployment")["metadata"]["namespace"] == "monitoring"
 
 
 def test_the_laptop_takes_the_image_that_was_loaded() -> None:

@@ -142,15 +142,28 @@ def test_every_command_names_the_cluster(cluster: Laptop) -> None:
 
 def test_every_chart_has_a_version_and_values_that_are_there(laptop: Laptop) -> None:
     """What was tried yesterday is what is installed tomorrow."""
-    laptop.do("up", MONITORING="yes")
+    laptop.do("up")
     charts = laptop.log("helm")
-    assert [line.split("10m ")[1].split()[0] for line in charts] == [
-        "traefik", "metrics-server", "prometheus", "prometheus-adapter",
-    ]  # fmt: skip
+    assert [line.split("10m ")[1].split()[0] for line in charts] == ["traefik", "metrics-server"]
     for line in charts:
         assert re.fullmatch(r"\d+\.\d+\.\d+", option(line, "version"))
         written = Path(option(line, "values")).relative_to(laptop.root)
         assert isinstance(yaml.safe_load((ROOT / written).read_text(encoding="utf-8")), dict)
+
+
+def test_monitoring_is_there_for_who_asks(cluster: Laptop) -> None:
+    """Prometheus and the adapter, and the script waits for both."""
+    cluster.do("up", MONITORING="no")
+    assert "monitoring" not in "\n".join(cluster.log("kubectl"))
+    cluster.asked.write_text("", encoding="utf-8")
+    assert "http://localhost:9090" in cluster.do("up", MONITORING="yes").stdout
+    applied, adapter, *waited = cluster.log("kubectl")[-4:]
+    assert applied.endswith("/k8s/kind/monitoring")
+    assert adapter.endswith("/k8s/metrics-adapter")
+    assert [line.split()[-1] for line in waited] == [
+        "deployment/prometheus",
+        "deployment/metrics-adapter",
+    ]
 
 
 def test_a_cluster_that_is_there_is_kept(cluster: Laptop) -> None:
@@ -260,7 +273,7 @@ def test_anything_else_is_refused(laptop: Laptop, arguments: list[str]) -> None:
     ("command", "expected"),
     [
         (["kind-up"], "kubectl --context kind-timbre wait"),
-        (["kind-up", "MONITORING=yes"], "prometheus-adapter"),
+        (["kind-up", "MONITORING=yes"], "deployment/prometheus"),
         (["deploy"], "helm upgrade --install"),
         (["deploy", "ARCHIVE=pyproject.toml"], "image-archive --name timbre pyproject.toml"),
         (["kind-down"], "kind delete cluster"),
@@ -290,11 +303,12 @@ def test_the_ports_of_the_cluster_fit() -> None:
     assert all(one["listenAddress"] == "127.0.0.1" for one in node["extraPortMappings"])
     traefik = values("traefik.yaml")
     assert traefik["service"]["spec"]["type"] == "NodePort"
-    service = values("prometheus.yaml")["server"]["service"]
+    [patch] = values("monitoring/kustomization.yaml")["patches"]
+    ports = [one["value"] for one in yaml.safe_load(patch["patch"]) if "nodePort" in one["path"]]
     assert mapped == {
         traefik["ports"]["web"]["nodePort"]: 8080,
         traefik["ports"]["websecure"]["nodePort"]: 8443,
-        service["nodePort"]: 9090,
+        ports[0]: 9090,
     }
     script = (KIND / "cluster.sh").read_text(encoding="utf-8")
     assert set(re.findall(r"http://localhost:(\d+)", script)) == {"8080", "9090"}

@@ -154,7 +154,7 @@ def test_every_chart_has_a_version_and_values_that_are_there(laptop: Laptop) -> 
 def test_monitoring_is_there_for_who_asks(cluster: Laptop) -> None:
     """Prometheus and the adapter, and the script waits for both."""
     cluster.do("up", MONITORING="no")
-    assert "monitoring" not in "\n".join(cluster.log("kubectl"))
+    assert [line for line in cluster.log("kubectl") if "--namespace monitoring" in line] == []
     cluster.asked.write_text("", encoding="utf-8")
     assert "http://localhost:9090" in cluster.do("up", MONITORING="yes").stdout
     applied, adapter, *waited = cluster.log("kubectl")[-4:]

@@ -17,14 +17,15 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 CREATED = $(VENV)/created.stamp
 BASE = $(VENV)/base.stamp
 DEV = $(VENV)/dev.stamp
+# In an environment of its own: it holds back what the tests need.
+CHECKOV = $(VENV)/checkov/bin/checkov
 
 # BentoML reports usage to its makers unless told not to.
 export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke e2e fuzz soak lint format types imports train model bench image bento clean
-.PHONY: kind-up kind-down deploy
+.PHONY: help serve test smoke e2e fuzz soak lint format types imports checkov train model bench image bento clean
 
 # What follows ## is the help.
 help: ## List the targets
@@ -66,6 +67,9 @@ types: $(DEV) ## Check the types
 imports: $(DEV) ## Check that imports point one way
 	$(BIN)/lint-imports --no-logo
 
+checkov: $(DEV) $(CHECKOV) ## Check what the chart renders by checkov's rules
+	@$(BIN)/python -m tests.support.checkov $(CHECKOV)
+
 # TRAIN_ARGS goes to the pipeline: make train TRAIN_ARGS='run compact --data ../data'.
 train: $(DEV) ## Train a model and make its bundle
 	$(BIN)/python -m training $(TRAIN_ARGS)
@@ -97,6 +101,7 @@ image: $(BASE) ## Build a container image of the Bento
 	done; \
 	echo "An image needs docker, podman or buildah, and none of them runs here." >&2; exit 1
 
+.PHONY: kind-up kind-down deploy
 # MONITORING=yes adds Prometheus, and what autoscalers ask for its figures.
 kind-up: ## Make a cluster on this machine with kind, and a gateway in it
 	@k8s/kind/cluster.sh up
@@ -136,4 +141,10 @@ $(DEV): $(BASE) pyproject.toml
 	@echo "Installing what training and the tests need (about 2 GB, once)"
 	@$(PIP) install --quiet --editable '.[train,track,parquet,test,bench]'
 	@$(BIN)/python -m training.repair
+	@$(BIN)/python -m tests.support.tools $(BIN)
+	@touch $@
+
+$(CHECKOV): $(CREATED)
+	@$(BIN)/python -m venv --clear $(VENV)/checkov
+	@$(VENV)/checkov/bin/python -m pip install --quiet 'checkov==3.3.30'
 	@touch $@

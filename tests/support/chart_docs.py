@@ -1,4 +1,4 @@
-"""The parts of the chart that are written from others: `python -m tests.support.chart_docs --write`.
+"""Parts of the chart that are written from others: `python -m tests.support.chart_docs --write`.
 
 The settings in values.schema.json are those of service/settings.py, and the table in the chart's
 README is the schema with the defaults of values.yaml. Without --write it says whether they are

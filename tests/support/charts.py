@@ -53,8 +53,19 @@ def rendered(
     Raises:
         HelmFailed: the values don't fit the schema or contradict each other.
     """
-    text = _rendered(json.dumps(values or {}), release, kubernetes, helm)
-    return tuple(filter(None, yaml.safe_load_all(text)))
+    found = text(values, release=release, kubernetes=kubernetes, helm=helm)
+    return tuple(filter(None, yaml.safe_load_all(found)))
+
+
+def text(
+    values: Values | None = None,
+    *,
+    release: str = RELEASE,
+    kubernetes: str = KUBERNETES,
+    helm: str = "helm",
+) -> str:
+    """Render the chart as Helm writes it; errors are those of `rendered`."""
+    return _rendered(json.dumps(values or {}), release, kubernetes, helm)
 
 
 @cache

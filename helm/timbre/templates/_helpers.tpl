@@ -4,12 +4,13 @@
 
 {{/*
 The name of everything. 48 characters leave 15 for what is put behind it (-canary, -redirect); of a
-longer one the end becomes a hash, so that two of them stay two.
+longer one the end becomes a hash, so that two of them stay two. A release's name may have dots, a
+Service's may not.
 */}}
 {{- define "timbre.fullname" -}}
 {{- $chart := include "timbre.name" . -}}
 {{- $release := contains $chart .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $chart) -}}
-{{- $name := .Values.fullnameOverride | default $release -}}
+{{- $name := .Values.fullnameOverride | default $release | replace "." "-" -}}
 {{- if gt (len $name) 48 -}}
 {{- $name = printf "%s-%s" ($name | trunc 39 | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
 {{- end -}}

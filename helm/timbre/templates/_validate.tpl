@@ -103,6 +103,9 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 
 {{- define "timbre.contradictions.pod" }}
 {{- with .Values }}
+{{- if regexMatch "^[0-9]" (include "timbre.fullname" $) }}
+- A Service's name begins with a letter, and {{ include "timbre.fullname" $ }} doesn't: set fullnameOverride.
+{{- end }}
 {{- if and .tokens.existingSecret .tokens.values }}
 - tokens.existingSecret and tokens.values are two sources of one file: take one of them.
 {{- end }}

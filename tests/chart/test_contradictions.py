@@ -1,0 +1,230 @@
+"""Values that contradict each other are refused with a sentence that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support import charts
+from tests.support.charts import Values, refusal, rendered
+
+GATEWAY = {"gateway": [{"podSelector": {}}]}
+ROUTE: dict[str, Any] = {
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+    "networkPolicy": GATEWAY,
+}
+OWN: dict[str, Any] = {
+    "httpRoute": {"enabled": True},
+    "gateway": {"enabled": True, "className": "example"},
+    "networkPolicy": GATEWAY,
+}
+DIGEST = f"sha256:{'0' * 64}"
+TOKEN = "x" * 32
+SHUT_OUT = (
+    "The network policy would shut {} out: name its pods in networkPolicy.{}, or disable "
+    "networkPolicy."
+)
+
+
+def own(**gateway: object) -> dict[str, Any]:
+    """Give values with a Gateway of the release's own that is otherwise."""
+    return OWN | {"gateway": OWN["gateway"] | gateway}
+
+
+def bundle(source: str, **more: object) -> dict[str, Any]:
+    """Give values with a bundle from somewhere."""
+    return {"bundle": {"source": source, **more}}
+
+
+CONTRADICTIONS: dict[str, tuple[Values, str]] = {
+    "a route and an Ingress": (
+        ROUTE | {"ingress": {"enabled": True}},
+        "httpRoute and ingress are two ways to the same paths: enable one of them.",
+    ),
+    "a route to nowhere": (
+        {"httpRoute": {"enabled": True}, "networkPolicy": GATEWAY},
+        "httpRoute needs a Gateway: name one in httpRoute.parentRefs, or enable gateway.",
+    ),
+    "a Gateway without a route": (
+        {"gateway": {"enabled": True, "className": "example"}},
+        "gateway has no route to the server: enable httpRoute too.",
+    ),
+    "a Gateway without a class": (
+        own(className=""),
+        (
+            "gateway needs a class: set gateway.className to one that `kubectl get gatewayclass` "
+            "lists."
+        ),
+    ),
+    "a Gateway without a listener": (
+        own(http={"enabled": False}),
+        "gateway has no listener: enable gateway.http or gateway.https.",
+    ),
+    "https without a certificate": (
+        own(https={"enabled": True}),
+        (
+            "gateway.https needs a certificate: set gateway.https.secretName, or name a "
+            "cert-manager issuer in gateway.annotations."
+        ),
+    ),
+    "a certificate for no name": (
+        own(https={"enabled": True}, annotations={"cert-manager.io/issuer": "ours"}),
+        "cert-manager needs a name to make a certificate for: set httpRoute.hostnames.",
+    ),
+    "two autoscalers": (
+        charts.feature("keda") | {"autoscaling": {"enabled": True}},
+        "autoscaling and keda would scale the same pods: enable one of them.",
+    ),
+    "an autoscaler with nothing to go by": (
+        {"autoscaling": {"enabled": True, "cpuUtilization": 0}},
+        (
+            "autoscaling has nothing to scale on: set autoscaling.cpuUtilization, or enable "
+            "autoscaling.demand."
+        ),
+    ),
+    "an autoscaler upside down": (
+        {"autoscaling": {"enabled": True, "minReplicas": 5}},
+        (
+            "autoscaling.minReplicas is above autoscaling.maxReplicas: lower the one or raise the "
+            "other."
+        ),
+    ),
+    "KEDA upside down": (
+        {"keda": {"enabled": True, "minReplicas": 5, "prometheus": {"url": "http://a"}}},
+        "keda.minReplicas is above keda.maxReplicas: lower the one or raise the other.",
+    ),
+    "KEDA without Prometheus": (
+        {"keda": {"enabled": True}},
+        "keda asks Prometheus: set keda.prometheus.url, such as http://prometheus.monitoring:9090.",
+    ),
+    "a route that the policy shuts out": (
+        ROUTE | {"networkPolicy": {"gateway": []}},
+        SHUT_OUT.format("the gateway", "gateway"),
+    ),
+    "an Ingress that the policy shuts out": (
+        {"ingress": {"enabled": True}},
+        SHUT_OUT.format("the gateway", "gateway"),
+    ),
+    "annotations that the policy makes vain": (
+        {"monitoring": {"annotations": {"enabled": True}}},
+        SHUT_OUT.format("Prometheus", "prometheus"),
+    ),
+    "a PodMonitor that the policy makes vain": (
+        {"monitoring": {"podMonitor": {"enabled": True}}},
+        SHUT_OUT.format("Prometheus", "prometheus"),
+    ),
+    "a registry that the policy shuts out": (
+        bundle("registry", registry={"reference": "oci://a.example/b:1"})
+        | {"networkPolicy": {"registry": []}},
+        (
+            "The network policy would shut the bundle's store out: name its addresses in "
+            "networkPolicy.registry, or disable networkPolicy."
+        ),
+    ),
+    "a registry without a reference": (
+        bundle("registry"),
+        (
+            "bundle.source is registry: set bundle.registry.reference, such as "
+            "oci://registry.example/team/model:1.2.0."
+        ),
+    ),
+    "no claim": (
+        bundle("pvc"),
+        "bundle.source is pvc: set bundle.pvc.claimName to the claim that holds the bundle.",
+    ),
+    "no image volume": (
+        bundle("volume"),
+        "bundle.source is volume: set bundle.volume.reference to the image that holds the bundle.",
+    ),
+    "no bucket": (
+        bundle("s3", digest=DIGEST),
+        "bundle.source is s3: set bundle.s3.url, such as s3://models/speech/1.2.0.",
+    ),
+    "a bucket without a digest": (
+        bundle("s3", s3={"url": "s3://models/speech"}),
+        (
+            "Nothing vouches for what lies in a bucket: set bundle.digest, which "
+            "`timbre bundle show --json` prints."
+        ),
+    ),
+    "two sources of tokens": (
+        {"tokens": {"existingSecret": "clients", "values": [TOKEN]}},
+        "tokens.existingSecret and tokens.values are two sources of one file: take one of them.",
+    ),
+    "a drain that no autoscaler waits for": (
+        {"drainSeconds": 561},
+        (
+            "drainSeconds and settings.deadline_s keep a pod for more than the 600 s that cluster "
+            "autoscalers wait for: shorten one of them."
+        ),
+    ),
+    "resources without a CPU limit": (
+        {"resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
+        "The server takes its threads from the CPU limit: set resources.limits.cpu, or use size.",
+    ),
+    "a label of the chart's own": (
+        {"podLabels": {"track": "canary"}},
+        "commonLabels or podLabels sets track, which the chart sets: choose a name of your own.",
+    ),
+    "a variable of the chart's own": (
+        {"extraEnv": [{"name": "TIMBRE_DRAIN_S", "value": "0"}]},
+        "extraEnv sets TIMBRE_DRAIN_S, which the chart sets: use the value that stands for it.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "sentence"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_contradiction_is_one_sentence(values: Values, sentence: str) -> None:
+    """It is all that is said, so that each is found alone."""
+    said = [line for line in refusal(values).splitlines() if line.startswith("- ")]
+    assert said == [f"- {sentence}"]
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    """Who mends one thing is not told of the next."""
+    values = {"ingress": {"enabled": True}, "keda": {"enabled": True}, **bundle("s3")}
+    said = [line for line in refusal(values).splitlines() if line.startswith("- ")]
+    assert len(said) == 4
+
+
+def test_both_helms_refuse() -> None:
+    """In the same words."""
+    [values, sentence] = CONTRADICTIONS["KEDA without Prometheus"]
+    assert f"- {sentence}" in refusal(values, helm="helm3").splitlines()
+
+
+def test_a_release_whose_name_begins_with_a_digit_needs_another() -> None:
+    """Helm takes it, and Kubernetes would not take the Service."""
+    said = refusal({}, release="1st")
+    assert "a letter, and 1st-timbre doesn't: set fullnameOverride." in said
+    assert rendered({"fullnameOverride": "first"}, release="1st")
+
+
+def test_an_image_volume_needs_a_cluster_that_has_them() -> None:
+    """From 1.33 on; and no cluster is older than the chart allows."""
+    values = charts.feature("bundle-volume")
+    assert "needs Kubernetes 1.33 or newer" in refusal(values, kubernetes="1.32.9")
+    assert rendered(values, kubernetes="1.33.0")
+    assert "incompatible with Kubernetes v1.28" in refusal({}, kubernetes="1.28.15")
+    assert rendered(kubernetes="1.29.0")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ROUTE | {"networkPolicy": {"enabled": False}},
+        {
+            "monitoring": {"podMonitor": {"enabled": True}},
+            "networkPolicy": {"enabled": False},
+        },
+        {"autoscaling": {"enabled": True, "demand": {"enabled": True}}},
+        {"drainSeconds": 560},
+        {"extraEnv": [{"name": "TIMBRE_CACHE", "value": "/cache"}]},
+        {"monitoring": {"rules": {"enabled": True}}},
+    ],
+    ids=str,
+)
+def test_what_only_looks_like_a_contradiction_is_taken(values: Values) -> None:
+    """Policies may be somebody else's, and so may what scrapes."""
+    assert rendered(values)

@@ -40,6 +40,10 @@ PARTS = {
     "prometheus": "has a Prometheus that scrapes annotated pods",
 }
 """What a cluster may be without, and what it then doesn't do."""
+APIS = {
+    "metrics": "/apis/metrics.k8s.io/v1beta1/nodes",
+    "custom-metrics": "/apis/custom.metrics.k8s.io/v1beta2",
+}
 CLIP_S = 1.0
 
 _left_out = pytest.StashKey[dict[str, int]]()
@@ -110,14 +114,11 @@ def cluster(figures: Figures, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def _parts(request: pytest.FixtureRequest) -> None:
     """Fail with a sentence where the cluster lacks a part that the test needs."""
     for part in _needs(request.node):
-        check = {
-            "metrics": lambda: kubectl.raw("/apis/metrics.k8s.io/v1beta1/nodes"),
-            "custom-metrics": lambda: kubectl.raw("/apis/custom.metrics.k8s.io/v1beta2"),
-            "prometheus": lambda: clusters.query("vector(1)"),
-        }.get(part)
         try:
-            if check is not None:
-                check()
+            if part in APIS:
+                kubectl.raw(APIS[part])
+            elif part == "prometheus":
+                clusters.query("vector(1)")
         except kubectl.Failed as error:
             pytest.fail(
                 f"No cluster here {PARTS[part]}; E2E_WITHOUT={part} leaves this out. {error}"

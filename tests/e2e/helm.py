@@ -22,8 +22,10 @@ def merged(*layers: Values) -> dict[str, Any]:
     for layer in layers:
         for key, value in layer.items():
             before = whole.get(key)
-            both = isinstance(before, Mapping) and isinstance(value, Mapping)
-            whole[key] = merged(before, value) if both else value
+            if isinstance(before, Mapping) and isinstance(value, Mapping):
+                whole[key] = merged(before, value)
+            else:
+                whole[key] = value
     return whole
 
 

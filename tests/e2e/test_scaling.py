@@ -109,7 +109,7 @@ def alone(cluster: Cluster) -> None:
 
     def is_alone() -> bool:
         deployment = kubectl.get("deployment", RELEASE, "--namespace", cluster.namespace)
-        return deployment["spec"]["replicas"] == deployment["status"].get("replicas") == 1
+        return {deployment["spec"]["replicas"], deployment["status"].get("replicas")} == {1}
 
     kubectl.until(is_alone, "one pod is left", PATIENCE_S)
 

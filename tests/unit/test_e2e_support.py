@@ -68,7 +68,7 @@ class TestLoad:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """Half the clips come over connections idle for GAP_S, the others over the rest."""
-        started: list[dict[str, dict[str, int]]] = []
+        started: list[dict[str, dict[str, object]]] = []
         monkeypatch.setattr(
             load, "_start", lambda _, __, scenarios, *___, **____: started.append(scenarios)
         )

@@ -27,12 +27,12 @@ export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke fuzz soak lint format types imports checkov train model bench image \
-	context lock bento clean
+.PHONY: help serve test smoke e2e fuzz soak lint format types imports checkov train model bench \
+	image context lock bento clean
 
-# What follows ## is the help; names are shorter than a tab stop.
+# What follows ## is the help.
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 # exec: signals reach the server itself, so that Ctrl-C and SIGTERM end it in its own order.
 serve: $(BASE) ## Serve the embedded model on port 3000 until Ctrl-C
@@ -44,6 +44,11 @@ test: $(DEV) ## Run every test
 
 smoke: $(DEV) ## Train, evaluate, export and serve a model worth nothing, in a minute
 	@$(BIN)/python -m tests.support.smoke
+
+# Takes any cluster, which tests/e2e/cluster.py says how to name, with helm, kubectl, k6 and openssl.
+# E2E_ARGS narrows it: make e2e E2E_ARGS='-k install -x'. What it measures is in runs/e2e/report.md.
+e2e: $(DEV) ## Install, update, scale, disturb and remove a release on a Kubernetes cluster
+	TIMBRE_E2E=1 $(BIN)/python -m pytest tests/e2e --timeout 600 $(E2E_ARGS)
 
 # The long version, of hours: make fuzz FUZZ_CASES=1000000 FUZZ_EXAMPLES=10000 FUZZ_SEED=1.
 fuzz: $(DEV) ## Send damaged files and requests, and requests made of the contract
@@ -101,6 +106,19 @@ lock: $(CREATED) ## Fix anew which versions the image has
 	@"$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv
 	@build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/requirements.lock pyproject.toml
 	@echo cyclonedx-bom | build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/sbom.lock -
+
+.PHONY: kind-up kind-down deploy
+# MONITORING=yes adds Prometheus, and what autoscalers ask for its figures.
+kind-up: ## Make a cluster on this machine with kind, and a gateway in it
+	@k8s/kind/cluster.sh up
+
+kind-down: ## Delete that cluster
+	@k8s/kind/cluster.sh down
+
+# ARCHIVE names an image that is built already: make deploy ARCHIVE=timbre.tar. BentoML, which
+# building asks for, is in the environment.
+deploy: $(BASE) ## Build the image and install the chart in that cluster
+	@PATH="$(abspath $(BIN)):$$PATH" k8s/kind/cluster.sh deploy
 
 # .venv and runs/ stay: they cost minutes and hours to make.
 clean: ## Remove builds and caches

@@ -25,8 +25,9 @@ NEEDS = {
 }
 """Marker → why its tests are left out where they cannot run."""
 
-ELSEWHERE = {"image": "TIMBRE_IMAGE_ARCHIVE"}
-"""Folder of tests that have a make target of their own → what tells them what to test."""
+ELSEWHERE = {"e2e": "TIMBRE_E2E", "image": "TIMBRE_IMAGE_ARCHIVE"}
+"""Folder of tests of a whole cluster or image → the variable that `make e2e` and .ci/image.sh set
+for them."""
 collect_ignore = [folder for folder, variable in ELSEWHERE.items() if variable not in os.environ]
 
 _left_out = pytest.StashKey[dict[str, int]]()

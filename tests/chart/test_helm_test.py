@@ -45,7 +45,7 @@ def pod(values: Values) -> dict[str, Any]:
     return dict(container)
 
 
-def tested(values: Values, server: Server, tokens: Path) -> subprocess.CompletedProcess[str]:
+def ran(values: Values, server: Server, tokens: Path) -> subprocess.CompletedProcess[str]:
     """Run what the pod would, with its variables, against this server."""
     container = pod(values)
     variables = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -70,7 +70,7 @@ def tested(values: Values, server: Server, tokens: Path) -> subprocess.Completed
 
 def test_it_passes_where_the_server_answers(server: Server, tokens: Path) -> None:
     """With a token, and says what it heard and by which model."""
-    done = tested(charts.feature("tokens"), server, tokens)
+    done = ran(charts.feature("tokens"), server, tokens)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["version"] == open_bundle(DEFAULT_BUNDLE).manifest.version
@@ -80,7 +80,7 @@ def test_it_passes_where_the_server_answers(server: Server, tokens: Path) -> Non
 
 def test_it_fails_where_the_server_refuses(server: Server, tokens: Path) -> None:
     """Without the token that it asks for."""
-    done = tested({}, server, tokens)
+    done = ran({}, server, tokens)
     assert done.returncode != 0
     assert FIRST not in done.stdout + done.stderr
 
@@ -89,7 +89,7 @@ def test_it_fails_where_another_bundle_is_served(server: Server, tokens: Path) -
     """Than the one whose digest the values have."""
     values = charts.feature("bundle-pvc") | charts.feature("tokens")
     values["bundle"]["digest"] = WRONG
-    done = tested(values, server, tokens)
+    done = ran(values, server, tokens)
     assert done.returncode != 0
     assert f"{WRONG} was asked for" in done.stderr
 
@@ -98,7 +98,7 @@ def test_where_nobody_knows_the_bundle_any_will_do(server: Server, tokens: Path)
     """From a claim whose digest isn't given."""
     values = charts.feature("bundle-pvc") | charts.feature("tokens")
     values["bundle"]["digest"] = ""
-    assert tested(values, server, tokens).returncode == 0
+    assert ran(values, server, tokens).returncode == 0
 
 
 def test_it_asks_the_service() -> None:

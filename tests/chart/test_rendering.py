@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+from functools import cache
 from typing import Any
 
 import kubernetes_validate
@@ -30,7 +32,8 @@ LABELS = {
     "app.kubernetes.io/part-of": "timbre",
     "app.kubernetes.io/managed-by": "Helm",
 }
-VERSION = KUBERNETES.rpartition(".")[0]
+OLDEST, NEWEST = "1.29", KUBERNETES.rpartition(".")[0]
+"""Versions of Kubernetes: the oldest that the chart allows, and the one it is rendered for."""
 
 each_feature = pytest.mark.parametrize("feature", features())
 
@@ -40,14 +43,23 @@ def manifests(feature: str, **options: str) -> tuple[Manifest, ...]:
     return rendered(charts.feature(feature), **options)
 
 
+@cache
+def validate(manifest: str, version: str) -> None:
+    """Compare an object, as JSON, with its schema; most features share most objects."""
+    assert kubernetes_validate.validate(json.loads(manifest), version, strict=True) == version
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @each_feature
-def test_every_object_is_valid(feature: str) -> None:
+def test_every_object_is_valid(feature: str, version: str) -> None:
     """By Kubernetes' own schemas, strictly: a key that Kubernetes doesn't know is refused."""
+    if feature == "bundle-volume" and version == OLDEST:
+        version = "1.33"  # which the chart asks for
     for manifest in manifests(feature):
         if manifest["kind"] in CUSTOM:
             assert manifest["apiVersion"] == CUSTOM[manifest["kind"]]
             continue
-        assert kubernetes_validate.validate(manifest, VERSION, strict=True) == VERSION
+        validate(json.dumps(manifest, sort_keys=True), version)
 
 
 def test_an_object_with_a_key_too_many_is_not_valid() -> None:
@@ -55,7 +67,7 @@ def test_an_object_with_a_key_too_many_is_not_valid() -> None:
     service = charts.one(rendered(), "Service")
     service["spec"]["selecter"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(service, VERSION, strict=True)
+        validate(json.dumps(service), NEWEST)
 
 
 @each_feature
@@ -183,12 +195,12 @@ def test_no_key_is_said_twice(feature: str) -> None:
         """Refuses a mapping that has a key twice."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-            keys = [self.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+            keys = [self.construct_object(key) for key, _ in node.value]
             assert len(keys) == len(set(keys)), keys
             return super().construct_mapping(node, deep)
 
     text = charts.text(charts.feature(feature))
-    assert len(list(yaml.load_all(text, Strict))) >= 7
+    assert len(list(yaml.load_all(text, Strict))) >= 5
 
 
 def test_every_part_of_the_values_has_a_feature() -> None:

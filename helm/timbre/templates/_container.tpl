@@ -56,7 +56,6 @@ volumeMounts:
     readOnly: true
   {{- end }}
   {{- if include "timbre.tokensSecret" . }}
-  # The folder, not the file: a file mounted alone never changes.
   - name: tokens
     mountPath: /tokens
     readOnly: true

@@ -64,6 +64,20 @@ track: {{ .track }}
 {{- end }}
 
 {{/*
+The volume of the tokens' file: its folder, for a file that is mounted alone never changes.
+*/}}
+{{- define "timbre.tokensVolume" -}}
+{{- with include "timbre.tokensSecret" . -}}
+- name: tokens
+  secret:
+    secretName: {{ . }}
+    items:
+      - key: {{ ternary $.Values.tokens.key "tokens" (not (empty $.Values.tokens.existingSecret)) }}
+        path: tokens
+{{- end -}}
+{{- end }}
+
+{{/*
 An image by its digest where there is one. Takes a dict of image and the tag it has by default.
 */}}
 {{- define "timbre.image" -}}

@@ -50,13 +50,8 @@ spec:
     {{- with include "timbre.bundle.volume" $root | trim }}
     {{- . | nindent 4 }}
     {{- end }}
-    {{- with include "timbre.tokensSecret" $root }}
-    - name: tokens
-      secret:
-        secretName: {{ . }}
-        items:
-          - key: {{ $root.Values.tokens.existingSecret | ternary $root.Values.tokens.key "tokens" }}
-            path: tokens
+    {{- with include "timbre.tokensVolume" $root }}
+    {{- . | nindent 4 }}
     {{- end }}
     {{- with .extraVolumes }}
     {{- toYaml . | nindent 4 }}

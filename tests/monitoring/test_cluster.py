@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -43,6 +44,14 @@ def pod(folder: str) -> Manifest:
     [deployment] = [one for (kind, _), one in built(folder).items() if kind == "Deployment"]
     spec: Manifest = deployment["spec"]["template"]["spec"]
     return spec
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_object_is_one_that_kubernetes_knows(folder: str) -> None:
+    """By its schemas, and without a field that they don't have."""
+    version = charts.KUBERNETES.rpartition(".")[0]
+    for one in built(folder).values():
+        assert kubernetes_validate.validate(one, version, strict=True) == version
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

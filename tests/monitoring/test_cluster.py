@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -24,7 +25,7 @@ ADAPTER = ROOT / "k8s" / "metrics-adapter"
 
 @cache
 def built(folder: str) -> dict[tuple[str, str], Manifest]:
-    """What kubectl would apply, by kind and name; a ConfigMap's without the hash of its contents."""
+    """What kubectl would apply, by kind and name; a ConfigMap's without its contents' hash."""
     done = subprocess.run(
         [find("kubectl"), "kustomize", str(ROOT / "k8s" / folder)],
         check=True,
@@ -43,6 +44,14 @@ def pod(folder: str) -> Manifest:
     [deployment] = [one for (kind, _), one in built(folder).items() if kind == "Deployment"]
     spec: Manifest = deployment["spec"]["template"]["spec"]
     return spec
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_object_is_one_that_kubernetes_knows(folder: str) -> None:
+    """By its schemas, and without a field that they don't have."""
+    version = charts.KUBERNETES.rpartition(".")[0]
+    for one in built(folder).values():
+        assert kubernetes_validate.validate(one, version, strict=True) == version
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -124,7 +133,9 @@ def test_prometheus_has_the_chart_s_rules() -> None:
     """The very file, where its configuration looks for it."""
     rules = built("monitoring")["ConfigMap", "timbre-rules"]
     assert rules["data"] == {"alerts.yaml": RULES.read_text(encoding="utf-8")}
-    config = yaml.safe_load(built("monitoring")["ConfigMap", "prometheus"]["data"]["prometheus.yml"])
+    config = yaml.safe_load(
+        built("monitoring")["ConfigMap", "prometheus"]["data"]["prometheus.yml"]
+    )
     [pattern] = config["rule_files"]
     [container] = pod("monitoring")["containers"]
     paths = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -190,12 +201,12 @@ def test_annotated_pods_are_scraped_under_the_labels_that_rules_ask_for(tmp_path
         found("10.0.0.3:3001", pod_annotation_prometheus_io_scrape="false"),
     ]
     file = configuration(targets, tmp_path)
-    done = promtool("check", "service-discovery", "--timeout=5s", str(file), "pods")
+    done = promtool("check", "service-discovery", "--timeout=1s", str(file), "pods")
     assert done.returncode == 0, done.stdout
     [labels] = [each["labels"] for each in json.loads(done.stdout) if each["labels"]]
     assert labels["__address__"] == "10.0.0.1:3001"
     assert labels["__metrics_path__"] == "/metrics"
-    assert monitoring.TARGET_LABELS <= labels.keys()
+    assert labels.keys() >= monitoring.TARGET_LABELS
     assert labels["namespace"] == charts.NAMESPACE
     assert labels["pod"] == "audio-timbre-1"
     assert labels["app_kubernetes_io_instance"] == charts.RELEASE

@@ -1,4 +1,4 @@
-"""The dashboard: Grafana can show it, and every panel says whose figures it has and in what unit."""
+"""The dashboard: Grafana can show it, and every panel says whose figures it has, in what unit."""
 
 from __future__ import annotations
 

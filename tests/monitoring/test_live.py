@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from benchmarks.peers.processes import free_port
+from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.metrics import Metrics
 from tests.support import docs, monitoring
 from tests.support.audio import encoded, speech_like
-from tests.support.models import tiny_model_bundle
 from tests.support.monitoring import RULES, program
 from tests.support.server import PATIENCE_S, Server, eventually, serving
 
@@ -38,8 +38,8 @@ TARGET = {
 class Asked:
     """A Prometheus that answers."""
 
-    def __init__(self, url: str) -> None:
-        self.client = httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE_S)
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
 
     def values(self, expr: str) -> list[float]:
         """What an expression gives now, without what is no number."""
@@ -87,7 +87,8 @@ def prometheus(server: Server, folder: Path) -> Iterator[Asked]:
 
     try:
         eventually(ready, "Prometheus is ready")
-        yield Asked(url)
+        with httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE_S) as client:
+            yield Asked(client)
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
@@ -97,8 +98,8 @@ def prometheus(server: Server, folder: Path) -> Iterator[Asked]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that decodes one clip at a time, and refuses others meanwhile."""
     folder = tmp_path_factory.mktemp("server")
-    bundle = tiny_model_bundle(folder / "tiny")
-    with serving(bundle, folder / "log", TIMBRE_DECODE_BACKLOG=1) as server:
+    settings = {"TIMBRE_DECODE_BACKLOG": 1, "TIMBRE_PRECISION": "fp32", "TIMBRE_CACHE": folder}
+    with serving(open_bundle(DEFAULT_BUNDLE), folder / "log", **settings) as server:
         yield server
 
 

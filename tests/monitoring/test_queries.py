@@ -86,7 +86,7 @@ def test_every_query_is_of_one_release() -> None:
         for selector in monitoring.selectors(query.expr):
             if selector.metric not in monitoring.FOREIGN:
                 assert {"namespace", "app_kubernetes_io_instance"} <= selector.labels, query
-        assert "audio-timbre" in query.expr
+                assert "audio-timbre" in selector.matchers
         assert "$" not in query.expr
         assert not monitoring.metric_names(query.expr) & monitoring.records().keys()
 
@@ -111,10 +111,13 @@ def test_nearly_every_query_has_data_in_a_healthy_release() -> None:
     [
         ("up", [("up", "")]),
         ('rate(a_total{b="c{d}",e=~"x|y"}[5m])', [("a_total", '{b="c{d}",e=~"x|y"}')]),
-        ("sum by (a, b) (c_sum) / on (a) group_left sum(d{e='f g'})", [
-            ("c_sum", ""),
-            ("d", "{e='f g'}"),
-        ]),
+        (
+            "sum by (a, b) (c_sum) / on (a) group_left sum(d{e='f g'})",
+            [
+                ("c_sum", ""),
+                ("d", "{e='f g'}"),
+            ],
+        ),
         ("0 * t:a:b{c='d'} or vector(0) and e > bool 2", [("t:a:b", "{c='d'}"), ("e", "")]),
     ],
 )

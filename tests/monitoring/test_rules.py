@@ -1,4 +1,4 @@
-"""The rules: Prometheus takes them, each alert fires when it should, and a runbook says what then."""
+"""The rules: Prometheus takes them, each alert fires when it should, a runbook says what then."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ def test_a_description_names_labels_that_the_alert_has(name: str) -> None:
 
 def test_the_runbook_lists_the_alerts() -> None:
     """With the severity, the time and the summary that they have."""
-    rows = re.findall(
-        r"^\| \[(\w+)\]\(#(\w+)\) \| (\w+) \| (\w+) \| (.+) \|$", PAGE, re.MULTILINE
-    )
+    rows = re.findall(r"^\| \[(\w+)\]\(#(\w+)\) \| (\w+) \| (\w+) \| (.+) \|$", PAGE, re.MULTILINE)
     assert rows == [
         (
             name,
@@ -105,7 +103,7 @@ def test_the_runbook_lists_what_is_recorded() -> None:
 
 
 def test_every_selector_takes_any_release() -> None:
-    """The chart replaces just that; cAdvisor knows no releases, and is joined with a pod that does."""
+    """The chart replaces just that. cAdvisor knows no releases; its series are joined with pods."""
     for rule in monitoring.rules():
         for selector in monitoring.selectors(rule["expr"]):
             if selector.metric not in monitoring.FOREIGN:

@@ -35,7 +35,7 @@ def rule_file(folder: Path, **options: str) -> Path:
     return file
 
 
-def tested(folder: Path, rules: Path, tests: list[dict[str, Any]]) -> None:
+def promise(folder: Path, rules: Path, tests: list[dict[str, Any]]) -> None:
     """Have promtool hold rules against tests."""
     file = folder / "tests.yaml"
     file.write_text(
@@ -119,7 +119,7 @@ def test_the_rules_of_a_release_work(tmp_path: Path) -> None:
     [absent] = [case for case in cases() if case["name"] == ABSENT]
     [sample] = absent["promql_expr_test"][1]["exp_samples"]
     sample["labels"] = sample["labels"].replace("{", f"{{{OWN},")
-    tested(tmp_path, rule_file(tmp_path), [*tests, absent])
+    promise(tmp_path, rule_file(tmp_path), [*tests, absent])
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_rules_of_a_release_say_nothing_of_another(
         }
         for case in sick
     ]
-    tested(tmp_path, rule_file(tmp_path), tests)
+    promise(tmp_path, rule_file(tmp_path), tests)
 
 
 def test_the_dashboard_is_the_file_s_and_opens_on_this_release() -> None:

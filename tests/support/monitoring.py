@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,11 @@ class Selector:
         return set(_MATCHER.findall(_STRING.sub("", self.matchers)))
 
 
-def rules(text: str | None = None) -> list[Rule]:
-    """Every rule, of the chart's file or of one like it, in order."""
-    read = yaml.safe_load(RULES.read_text(encoding="utf-8") if text is None else text)
-    return [rule for group in read["groups"] for rule in group["rules"]]
+@cache
+def rules() -> tuple[Rule, ...]:
+    """Every rule of the chart's file, in order."""
+    read = yaml.safe_load(RULES.read_text(encoding="utf-8"))
+    return tuple(rule for group in read["groups"] for rule in group["rules"])
 
 
 def alerts() -> dict[str, Rule]:
@@ -135,7 +137,7 @@ def metric_names(expr: str) -> set[str]:
 
 
 def in_full(expr: str) -> str:
-    """Put in place of recorded names what is recorded, so that it can be asked without the rules."""
+    """Put in place of recorded names what is recorded, for a Prometheus without the rules."""
     recorded = records()
     while names := metric_names(expr) & recorded.keys():
         for name in names:

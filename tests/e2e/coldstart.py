@@ -23,8 +23,8 @@ print(time.time() - (float(open("/proc/uptime").read().split()[0]) - ticks / 100
 """Prints when the container's first process started, to a hundredth of a second."""
 _MARKS = {
     "interpreter, settings": "Timbre on",
-    "model, precision": "loaded ",
-    "decoders": "serving ",
+    "worker's imports": "token",
+    "precision, model, decoders": "serving ",
 }
 """Part of the start → what the log says at its end."""
 

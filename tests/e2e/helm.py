@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.kubectl import must, run
+from tests.e2e.kubectl import Failed, must, run
 
 CHART = Path(__file__).parents[2] / "helm" / "timbre"
-TIMEOUT_S = 180
+TIMEOUT_S = 120
 """Seconds in which whatever Helm waits for has to be ready."""
 
 Values = Mapping[str, Any]
@@ -92,7 +92,8 @@ def given(release: str, namespace: str) -> dict[str, Any]:
 
 def releases(namespace: str) -> list[str]:
     """Names of the releases of a namespace, failed ones too."""
-    listed = must("helm", "list", "--namespace", namespace, "--all", "--short")
+    states = ("--deployed", "--failed", "--pending", "--uninstalling")
+    listed = must("helm", "list", "--namespace", namespace, *states, "--short")
     return listed.split()
 
 
@@ -106,10 +107,21 @@ def _put(
 ) -> str:
     chosen = [option for option in options if option]
     # JSON is YAML, and Helm reads a file's name as - from its standard input.
-    return _helm(
-        *(action, release, str(chart), *_where(namespace), *chosen, "--values", "-"),
-        stdin=json.dumps(values),
-    )
+    options = (*chosen, "--values", "-")
+    try:
+        return _helm(
+            action, release, str(chart), *_where(namespace), *options, stdin=json.dumps(values)
+        )
+    except Failed as error:
+        raise Failed(f"{error}\n{_state(release, namespace)}") from error
+
+
+def _state(release: str, namespace: str) -> str:
+    """What the release's pods say: Helm only knows that they were not ready in time."""
+    where = ("--namespace", namespace, "--selector", f"app.kubernetes.io/instance={release}")
+    questions = (("get", "pods"), ("logs", "--prefix", "--tail=20"))
+    asked = [run("kubectl", *question, *where) for question in questions]
+    return "".join(answer.stdout + answer.stderr for answer in asked)
 
 
 def _where(namespace: str) -> tuple[str, ...]:

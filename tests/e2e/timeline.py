@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +16,6 @@ class Seen:
     kind: str
     """ADDED, MODIFIED or DELETED."""
     object: Any
-
-
-def documents(lines: Iterable[str]) -> Iterator[Any]:
-    """Read JSON documents as kubectl prints them, each from a line `{` to a line `}`."""
-    gathered: list[str] = []
-    for line in lines:
-        gathered.append(line)
-        if line.rstrip("\n") == "}":
-            yield json.loads("".join(gathered))
-            gathered.clear()
 
 
 def first(seen: Sequence[Seen], condition: str) -> float | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.e2e.timeline import Seen, documents
+from tests.e2e.timeline import Seen
 
 
 @contextmanager
@@ -22,12 +23,12 @@ def watching(kind: str, namespace: str, selector: str = "") -> Iterator[list[See
         text=True,
     ) as process:
         assert process.stdout is not None
-        events = documents(process.stdout)
+        lines = process.stdout
 
         def gather() -> None:
-            for event in events:
-                # One by one: the moment counts, and others read the list meanwhile.
-                seen.append(Seen(time.time(), event["type"], event["object"]))  # noqa: PERF401
+            for line in lines:
+                at, event = time.time(), json.loads(line)
+                seen.append(Seen(at, event["type"], event["object"]))
 
         reader = threading.Thread(target=gather)
         reader.start()

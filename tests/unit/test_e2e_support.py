@@ -11,7 +11,7 @@ from tests.e2e import coldstart, load, vitals
 from tests.e2e.figures import Figures, page
 from tests.e2e.helm import merged
 from tests.e2e.summary import of_measured, read
-from tests.e2e.timeline import Seen, documents, first, parts, values, when
+from tests.e2e.timeline import Seen, first, parts, values, when
 
 
 def counter(count: int) -> dict[str, object]:
@@ -84,11 +84,6 @@ class TestLoad:
 
 class TestTimeline:
     """A watch's events."""
-
-    def test_documents(self) -> None:
-        """What kubectl prints are documents that follow each other, ending at a brace alone."""
-        lines = ["{\n", '  "a": {\n', "  }\n", "}\n", "{\n", '  "b": 1\n', "}\n"]
-        assert list(documents(lines)) == [{"a": {}}, {"b": 1}]
 
     def test_conditions_and_values(self) -> None:
         """A condition's time is when it was first true; a value counts once while it is kept."""

@@ -160,6 +160,7 @@ def configuration(targets: list[dict[str, Any]], folder: Path) -> Path:
     return file
 
 
+@pytest.mark.needs_prometheus
 def test_promtool_takes_the_configuration(tmp_path: Path) -> None:
     """Without looking for the files that only a pod has."""
     file = configuration([], tmp_path)
@@ -192,6 +193,7 @@ def found(address: str, **changes: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.needs_prometheus
 def test_annotated_pods_are_scraped_under_the_labels_that_rules_ask_for(tmp_path: Path) -> None:
     """Once each, on the internal port, while they run; pods that don't ask for it are not."""
     targets = [
@@ -241,6 +243,7 @@ def test_the_adapter_serves_the_metric_that_the_autoscaler_asks_for() -> None:
     }
 
 
+@pytest.mark.needs_prometheus
 def test_what_the_adapter_asks_is_a_query(tmp_path: Path) -> None:
     """Once it has put in the pods that an autoscaler asks about."""
     rule = adapter_rule()

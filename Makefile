@@ -126,7 +126,7 @@ $(DEV): $(BASE) pyproject.toml
 	@$(BIN)/python -m tests.support.tools $(BIN)
 	@touch $@
 
-$(CHECKOV): $(CREATED)
+$(CHECKOV): $(CREATED) Makefile
 	@$(BIN)/python -m venv --clear $(VENV)/checkov
-	@$(VENV)/checkov/bin/python -m pip install --quiet 'checkov==3.3.30'
+	@$(VENV)/checkov/bin/python -m pip --disable-pip-version-check install --quiet 'checkov==3.3.30'
 	@touch $@

@@ -69,6 +69,8 @@ def test_it_becomes_the_server(image: Image) -> None:
     environment = dict(pair.split("=", 1) for pair in image.config["Env"])
     assert environment["HOME"] == "/tmp"  # noqa: S108
     assert environment["TIMBRE_INTERNAL_PORT"] == "3001"
+    # Else BentoML would start a worker that was killed again, behind probes that saw it start once.
+    assert environment["BENTOML_CONTAINERIZED"] == "True"
 
 
 def test_nothing_of_it_can_be_changed_by_who_runs_it(image: Image) -> None:

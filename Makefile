@@ -20,16 +20,19 @@ DEV = $(VENV)/dev.stamp
 # In an environment of its own: it holds back what the tests need.
 CHECKOV = $(VENV)/checkov/bin/checkov
 
+LOCK = --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
 # BentoML reports usage to its makers unless told not to.
 export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke e2e fuzz soak lint format types imports checkov train model bench image bento clean
+.PHONY: help serve test smoke e2e fuzz soak lint format types imports checkov train model bench \
+	image context lock bento clean
 
-# What follows ## is the help; names are shorter than a tab stop.
+# What follows ## is the help.
 help: ## List the targets
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1	/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 # exec: signals reach the server itself, so that Ctrl-C and SIGTERM end it in its own order.
 serve: $(BASE) ## Serve the embedded model on port 3000 until Ctrl-C
@@ -91,15 +94,31 @@ soak: $(DEV) ## Overload, slow and vanishing clients, dying decoders, SIGTERM, a
 bento: $(BASE) ## Build the Bento, BentoML's archive of the service
 	$(BIN)/bentoml build
 
-# The engine is tried first: a build takes a while, and is for nothing without one. `info` fails
-# where the program is missing, and where its daemon is.
-image: $(BASE) ## Build a container image of the Bento
-	@for engine in docker podman buildah; do \
-		$$engine info >/dev/null 2>&1 || continue; \
-		$(BIN)/bentoml build && exec $(BIN)/bentoml containerize --backend $$engine timbre:latest; \
-		exit 1; \
-	done; \
-	echo "An image needs docker, podman or buildah, and none of them runs here." >&2; exit 1
+# ENGINE, BASE_IMAGE, IMAGE and BUILD_ARGS are told of in k8s/image/build.sh.
+image: $(BASE) ## Build the container image; ARCHIVE=FILE keeps it as a file, too
+	@PATH="$(abspath $(BIN)):$$PATH" k8s/image/build.sh $(ARCHIVE)
+
+context: $(BASE) ## Make build/image, the folder that the image is built from
+	@PATH="$(abspath $(BIN)):$$PATH" k8s/image/context.sh build/image
+
+# By uv in an environment of its own: it locks for all architectures at once, pip for this one only.
+lock: $(CREATED) ## Fix anew which versions the image has
+	@"$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv
+	@build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/requirements.lock pyproject.toml
+	@echo cyclonedx-bom | build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/sbom.lock -
+
+.PHONY: kind-up kind-down deploy
+# MONITORING=yes adds Prometheus, and what autoscalers ask for its figures.
+kind-up: ## Make a cluster on this machine with kind, and a gateway in it
+	@k8s/kind/cluster.sh up
+
+kind-down: ## Delete that cluster
+	@k8s/kind/cluster.sh down
+
+# ARCHIVE names an image that is built already: make deploy ARCHIVE=timbre.tar. BentoML, which
+# building asks for, is in the environment.
+deploy: $(BASE) ## Build the image and install the chart in that cluster
+	@PATH="$(abspath $(BIN)):$$PATH" k8s/kind/cluster.sh deploy
 
 # .venv and runs/ stay: they cost minutes and hours to make.
 clean: ## Remove builds and caches
@@ -131,7 +150,7 @@ $(DEV): $(BASE) pyproject.toml
 	@$(BIN)/python -m tests.support.tools $(BIN)
 	@touch $@
 
-$(CHECKOV): $(CREATED)
+$(CHECKOV): $(CREATED) Makefile
 	@$(BIN)/python -m venv --clear $(VENV)/checkov
-	@$(VENV)/checkov/bin/python -m pip install --quiet 'checkov==3.3.30'
+	@$(VENV)/checkov/bin/python -m pip --disable-pip-version-check install --quiet 'checkov==3.3.30'
 	@touch $@

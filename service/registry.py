@@ -107,10 +107,18 @@ def push(folder: Path, reference: str, *, insecure: bool = False) -> Reference:
     return dataclasses.replace(where, tag=None, digest=digest)
 
 
-def pull(reference: str, target: Path, *, insecure: bool = False, force: bool = False) -> Bundle:
+def pull(
+    reference: str,
+    target: Path,
+    *,
+    insecure: bool = False,
+    force: bool = False,
+    digest: str | None = None,
+) -> Bundle:
     """Fetch a bundle into the folder `target`, which appears whole and verified or not at all.
 
     `force` replaces a bundle that is there, never another folder. `insecure` speaks plain HTTP.
+    With `digest`, that of the bundle, another bundle is refused before its weights are fetched.
     Raises BundleError when the registry does not give a bundle, when a byte of it is not what its
     digests say, and when `target` is taken or cannot be written.
     """
@@ -127,7 +135,13 @@ def pull(reference: str, target: Path, *, insecure: bool = False, force: bool = 
             ) as temporary,
         ):
             fresh = Path(temporary, "fresh")
-            bundle = _fetch(where, client, _artifact(where, client), fresh)
+            artifact = _artifact(where, client)
+            if digest not in {None, artifact.config.digest}:
+                raise BundleError(
+                    f"{where} is bundle {artifact.config.digest}, not the expected {digest}; "
+                    "correct the reference or the digest."
+                )
+            bundle = _fetch(where, client, artifact, fresh)
             _swap(fresh, target, Path(temporary, "old"))
     except OSError as error:
         raise BundleError(

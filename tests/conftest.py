@@ -3,12 +3,14 @@
 With CI=true a skipped test fails: a suite that quietly skips shows nothing. Tests that read the
 recordings say so with `@pytest.mark.needs_data`; without TIMBRE_SPEECH_DATA they are not part of
 the run, which says so. `@pytest.mark.needs_opensmile` likewise: its licence keeps openSMILE out of
-what `make test` installs.
+what `make test` installs, and `@pytest.mark.needs_prometheus`, as Prometheus is no Python package;
+.ci/run installs it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,11 +24,14 @@ _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 NEEDS = {
     "needs_data": f"they read recordings, and {SPEECH_DATA} names no folder",
     "needs_opensmile": "they need timbre[baselines]",
+    "needs_prometheus": "they need promtool and prometheus (Debian's package prometheus)",
 }
 """Marker → why its tests are left out where they cannot run."""
 
-# They need a cluster and half an hour of it: `make e2e` asks for them.
-collect_ignore = [] if os.environ.get("TIMBRE_E2E") else ["e2e"]
+ELSEWHERE = {"e2e": "TIMBRE_E2E", "image": "TIMBRE_IMAGE_ARCHIVE"}
+"""Folder of tests of a whole cluster or image → the variable that `make e2e` and .ci/image.sh set
+for them."""
+collect_ignore = [folder for folder, variable in ELSEWHERE.items() if variable not in os.environ]
 
 _left_out = pytest.StashKey[dict[str, int]]()
 
@@ -44,6 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     there = {
         "needs_data": bool(os.environ.get(SPEECH_DATA)),
         "needs_opensmile": find_spec("opensmile") is not None,
+        "needs_prometheus": all(map(shutil.which, ("promtool", "prometheus"))),
     }
     config.stash[_left_out] = {}
     for marker in NEEDS:

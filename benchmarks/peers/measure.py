@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from benchmarks.peers.client import Connection, Sample, closed_loop, open_loop
 from benchmarks.peers.contenders import STACKS, Contender, Place
 from benchmarks.peers.environment import ROOT
 from benchmarks.peers.figures import poisson
-from benchmarks.peers.machine import Watch
+from benchmarks.peers.machine import BUSY, Watch
 from benchmarks.peers.models import Model
 from benchmarks.peers.plan import Plan
 from benchmarks.peers.processes import NotServing, Server, free_port, serving
@@ -37,6 +38,8 @@ RECOVERED = 2.0
 FIRST_ANSWER_LIMIT_S = 60.0
 BARE_LIMIT_S = 180.0
 REFUSALS = 200
+TRIES = 3
+"""Of a turn, as long as others disturb it: an hour's session is not lost for one of them."""
 
 
 def engines(contenders: Sequence[Contender]) -> list[tuple[str, str, str]]:
@@ -65,15 +68,26 @@ class Bench:
             turn = round_ * len(contenders) // rounds
             for contender in (*contenders[turn:], *contenders[:turn]):
                 self.say(f"{model.name}, round {round_ + 1} of {rounds}: {contender.name}")
+                last = round_ == rounds - 1
                 try:
-                    self._visit(model, contender, round_, last=round_ == rounds - 1)
+                    self._undisturbed(partial(self._visit, model, contender, round_, last=last))
                 except NotServing as error:
                     self._fail(model, contender.name, str(error))
             for engine in engines(contenders):
                 if round_ and engine[0] != "openvino":
                     continue  # the others' engines are told once; the verdicts are about this one
                 self.say(f"{model.name}, round {round_ + 1} of {rounds}: bare {engine[0]}")
-                self._bare(model, engine, round_)
+                self._undisturbed(partial(self._bare, model, engine, round_))
+
+    def _undisturbed(self, turn: Callable[[], None]) -> None:
+        """Take a turn until others left the machine alone, `TRIES` times at most."""
+        for _ in range(TRIES - 1):
+            before = len(self.cells)
+            turn()
+            if all(cell.others <= BUSY for cell in self.cells[before:]):
+                return
+            del self.cells[before:]
+        turn()
 
     def _fail(self, model: Model, name: str, reason: str) -> None:
         self.failures.append({"model": model.name, "contender": name, "reason": reason})

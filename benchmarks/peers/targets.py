@@ -42,9 +42,9 @@ class Verdict:
 def verdicts(results: Results) -> list[Verdict]:
     """Judge every target that this benchmark measures, in the order of the design."""
     return [
-        _times(results, BASE, TIMBRE_INT8, 7.0, "wav2vec2-base, int8"),
-        _times(results, BASE, TIMBRE, 2.2, "wav2vec2-base, fp32"),
-        _times(results, COMPACT, TIMBRE, 40.0, "the compact model", against=BASE),
+        _times(results, BASE, TIMBRE_INT8, 7.0, "wav2vec2-base"),
+        _times(results, BASE, TIMBRE, 2.2, "wav2vec2-base"),
+        _times(results, COMPACT, _chosen(results), 40.0, "the compact model", against=BASE),
         *_ahead(results),
         *_bare(results),
         _framework(results),
@@ -79,13 +79,24 @@ def _times(
     *,
     against: str = "",
 ) -> Verdict:
-    target = f"{what}, 8 clients: ≥ {factor:g}× the thesis's stack"
+    target = f"{what}, {contender.precision}, 8 clients: ≥ {factor:g}× the thesis's stack"
     ours = results.speed(model, contender.name)
     theirs = results.speed(against or model, THESIS.name)
     if math.isnan(ours) or not theirs > 0:
         return Verdict(target, "not measured", "–")
     said = f"{ours / theirs:.1f}× ({ours:.1f} against {theirs:.1f} clips/s)"
     return _judged(target, ours / theirs >= factor, said, limits(results, model, contender))
+
+
+def _chosen(results: Results) -> Contender:
+    """Give Timbre's fastest row of the compact model in a precision that it takes by itself."""
+    gated = ("fp32", *results.models.get(COMPACT, {}).get("gated", ()))
+    rows = [
+        row
+        for row in results.rows(COMPACT)
+        if (row.stack, row.layout) == ("timbre", "one") and row.precision in gated
+    ]
+    return max(rows, key=lambda row: results.speed(COMPACT, row.name), default=TIMBRE)
 
 
 def limits(results: Results, model: str, contender: Contender) -> str:

@@ -18,6 +18,9 @@ _PIPE_WIDTH = 160
 
 _folder = click.argument("folder", type=click.Path(path_type=Path), default=DEFAULT_BUNDLE)
 _insecure = click.option("--insecure", is_flag=True, help="Speak plain http (a local registry).")
+_digest = click.option(
+    "--digest", metavar="SHA256", help="Take this very bundle only, as `show` prints its digest."
+)
 
 
 FURTHER = "timbre.bundle"
@@ -98,13 +101,15 @@ def show(folder: Path, *, as_json: bool) -> None:
 
 @bundle.command(short_help="Check every file of a bundle.")
 @_folder
-def verify(folder: Path) -> None:
+@_digest
+def verify(folder: Path, *, digest: str | None) -> None:
     """Check every file of a bundle; exit code 1 and the reason if one is not as it should be.
 
     \b
       timbre bundle verify ./model
+      timbre bundle verify ./model --digest sha256:…
     """  # noqa: D301
-    opened = open_bundle(folder)
+    opened = open_bundle(folder, digest=digest)
     click.echo(f"OK {_title(opened)} {opened.digest} ({_extent(opened)})")
 
 
@@ -131,7 +136,8 @@ def push(folder: Path, reference: str, *, insecure: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @_insecure
 @click.option("--force", is_flag=True, help="Replace the bundle that FOLDER holds.")
-def pull(reference: str, folder: Path, *, insecure: bool, force: bool) -> None:
+@_digest
+def pull(reference: str, folder: Path, *, insecure: bool, force: bool, digest: str | None) -> None:
     """Pull a bundle into FOLDER, which appears whole and verified or not at all.
 
     \b
@@ -141,7 +147,7 @@ def pull(reference: str, folder: Path, *, insecure: bool, force: bool) -> None:
     from service import registry  # noqa: PLC0415
 
     with Console(stderr=True).status("Pulling …"):
-        opened = registry.pull(reference, folder, insecure=insecure, force=force)
+        opened = registry.pull(reference, folder, insecure=insecure, force=force, digest=digest)
     click.echo(f"OK {_title(opened)} {opened.digest} ({_extent(opened)})")
 
 

@@ -53,9 +53,7 @@ def some_results(contenders: list[Contender], cells: list[Cell]) -> Results:
         profile="full",
         price=0.05,
         versions={"timbre": {"openvino": "1"}, "peers": {"openvino": "1"}},
-        models={
-            name: {"parameters": 94_600_000, "gflop": 40.0, "gated": []} for name in names
-        },
+        models={name: {"parameters": 94_600_000, "gflop": 40.0, "gated": []} for name in names},
         contenders=contenders,
         peaks={"fp32": 100.0},
         cells=cells,

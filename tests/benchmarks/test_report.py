@@ -106,6 +106,19 @@ def test_a_number_that_was_not_measured_is_neither_met_nor_missed() -> None:
     assert judged(results, "framework cost").status == "not measured"
 
 
+def test_the_compact_model_is_judged_in_a_precision_that_it_takes_by_itself() -> None:
+    """bf16 once that has a gate; int8 is faster here, but nobody measured what it costs."""
+    bf16 = replace(TIMBRE, precision="bf16")
+    cells = [a_cell(THESIS, 1.0)] + [
+        a_cell(row, speed, model="compact")
+        for row, speed in ((TIMBRE, 30.0), (bf16, 60.0), (TIMBRE_INT8, 90.0))
+    ]
+    results = some_results([THESIS, TIMBRE, bf16, TIMBRE_INT8], cells)
+    assert "30.0×" in judged(results, "the compact model, fp32").measured
+    results.models["compact"]["gated"] = ["bf16"]
+    assert "60.0×" in judged(results, "the compact model, bf16").measured
+
+
 def test_the_framework_is_what_the_stages_leave() -> None:
     """10 ms a request less engine, decoding and the rest of Timbre's own stages: 10 − 1 − 4 × 2."""
     tiny = {"model": "tiny", "load": 1}

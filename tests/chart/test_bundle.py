@@ -142,7 +142,15 @@ def test_a_bucket_may_be_somebody_else_s() -> None:
     download = inits("bundle-s3-endpoint")["download-bundle"]
     endpoint = {"name": "AWS_ENDPOINT_URL_S3", "value": "http://minio.storage:9000"}
     assert endpoint in download["env"]
-    secret = {"secretRef": {"name": "minio-credentials"}}
-    assert download["envFrom"] == [secret]
+    credentials = {"name": "AWS_SHARED_CREDENTIALS_FILE", "value": "/s3/credentials"}
+    assert credentials in download["env"]
+    mount = {"name": "s3", "mountPath": "/s3", "readOnly": True}
+    assert mount in download["volumeMounts"]
     manifests = rendered(charts.feature("bundle-s3-endpoint"))
-    assert secret not in container(manifests)["envFrom"]
+    source = {
+        "secretName": "minio-credentials",
+        "items": [{"key": "credentials", "path": "credentials"}],
+    }
+    assert {"name": "s3", "secret": source} in server(manifests)["volumes"]
+    for found in (container(manifests), inits("bundle-s3-endpoint")["verify-bundle"]):
+        assert mount not in found["volumeMounts"]

@@ -9,7 +9,7 @@ import pytest
 from tests.support import charts
 from tests.support.charts import Values, refusal, rendered
 
-GATEWAY = {"gateway": [{"podSelector": {}}]}
+GATEWAY: Values = {"gateway": [{"podSelector": {}}]}
 ROUTE: dict[str, Any] = {
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
     "networkPolicy": GATEWAY,

@@ -125,13 +125,18 @@ def test_what_the_chart_knows_nothing_of_is_left_alone() -> None:
 def test_another_pod_of_the_release_is_shut_in_until_a_policy_names_it() -> None:
     """Whatever its component."""
     other = Pod(NAMESPACE, {**TEST.labels, "app.kubernetes.io/component": "judge"}, {"http": HTTP})
-    for direction in ((CLIENT, other), (other, INTERNET), (other, COREDNS)):
-        assert not allowed(policies(PEERS), *direction, DNS)
+    flows: list[tuple[Pod, Pod | Address]] = [
+        (CLIENT, other),
+        (other, INTERNET),
+        (other, COREDNS),
+    ]
+    for source, target in flows:
+        assert not allowed(policies(PEERS), source, target, DNS)
 
 
 def test_clients_can_be_left_out() -> None:
     """The release's own test still passes."""
-    values = {"networkPolicy": {"clients": []}}
+    values: Values = {"networkPolicy": {"clients": []}}
     assert not allowed(policies(values), CLIENT, SERVER, HTTP)
     assert allowed(policies(values), TEST, SERVER, HTTP)
 

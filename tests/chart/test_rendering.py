@@ -195,7 +195,7 @@ def test_no_key_is_said_twice(feature: str) -> None:
         """Refuses a mapping that has a key twice."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-            keys = [self.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+            keys = [self.construct_object(key) for key, _ in node.value]
             assert len(keys) == len(set(keys)), keys
             return super().construct_mapping(node, deep)
 

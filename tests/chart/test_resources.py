@@ -12,7 +12,7 @@ from tests.support.pod_security import containers
 
 NODE = {"cpu": Fraction(7, 2), "memory": Fraction(6 * 2**30)}
 """What a node of 4 vCPU and 8 GiB has left for pods."""
-SUFFIXES = {"m": Fraction(1, 1000), "Mi": 2**20, "Gi": 2**30}
+SUFFIXES = {"m": Fraction(1, 1000), "Mi": Fraction(2**20), "Gi": Fraction(2**30)}
 
 
 def amount(quantity: str) -> Fraction:
@@ -27,7 +27,7 @@ def requested(values: Values | None, resource: str, kind: str = "requests") -> F
     """Sum what a serving pod asks for; an init container counts where it asks for more."""
     pod = server(rendered(values))
     return max(
-        sum(amount(one["resources"][kind][resource]) for one in pod["containers"]),
+        sum((amount(one["resources"][kind][resource]) for one in pod["containers"]), Fraction(0)),
         *(amount(one["resources"][kind][resource]) for one in containers(pod)),
     )
 

@@ -89,3 +89,11 @@ def test_they_are_for_one_platform() -> None:
     """Elsewhere nothing is put before what is there."""
     assert tools.suitable("Linux", "x86_64")
     assert not tools.suitable("Darwin", "arm64")
+
+
+def test_what_checkov_skips_has_a_reason() -> None:
+    """A comment right before it, or before the ones it shares it with."""
+    lines = (Path(__file__).parent / "checkov.yaml").read_text(encoding="utf-8").splitlines()
+    skipped = lines[lines.index("skip-check:") + 1 :]
+    assert skipped[0].strip().startswith("# ")
+    assert all(re.fullmatch(r"  (# .*|- CKV2?_K8S_\d+)", line) for line in skipped)

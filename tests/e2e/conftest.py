@@ -28,7 +28,7 @@ from tests.e2e.watch import watching
 from tests.support.audio import encoded, speech_like
 
 ORDER = (
-    *("install", "upgrade", "network_policy", "recovery", "monitoring", "resources"),
+    *("install", "upgrade", "bundles", "network_policy", "recovery", "monitoring", "resources"),
     *("disruption", "scaling"),
 )
 """Files, the cheap ones first."""
@@ -42,7 +42,7 @@ PARTS = {
 """What a cluster may be without, and what it then doesn't do."""
 APIS = {
     "metrics": "/apis/metrics.k8s.io/v1beta1/nodes",
-    "custom-metrics": "/apis/custom.metrics.k8s.io/v1beta2",
+    "custom-metrics": "/apis/custom.metrics.k8s.io",
 }
 CLIP_S = 1.0
 

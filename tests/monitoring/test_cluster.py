@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -43,6 +44,14 @@ def pod(folder: str) -> Manifest:
     [deployment] = [one for (kind, _), one in built(folder).items() if kind == "Deployment"]
     spec: Manifest = deployment["spec"]["template"]["spec"]
     return spec
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_object_is_one_that_kubernetes_knows(folder: str) -> None:
+    """By its schemas, and without a field that they don't have."""
+    version = charts.KUBERNETES.rpartition(".")[0]
+    for one in built(folder).values():
+        assert kubernetes_validate.validate(one, version, strict=True) == version
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -151,6 +160,7 @@ def configuration(targets: list[dict[str, Any]], folder: Path) -> Path:
     return file
 
 
+@pytest.mark.needs_prometheus
 def test_promtool_takes_the_configuration(tmp_path: Path) -> None:
     """Without looking for the files that only a pod has."""
     file = configuration([], tmp_path)
@@ -183,6 +193,7 @@ def found(address: str, **changes: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.needs_prometheus
 def test_annotated_pods_are_scraped_under_the_labels_that_rules_ask_for(tmp_path: Path) -> None:
     """Once each, on the internal port, while they run; pods that don't ask for it are not."""
     targets = [
@@ -232,6 +243,7 @@ def test_the_adapter_serves_the_metric_that_the_autoscaler_asks_for() -> None:
     }
 
 
+@pytest.mark.needs_prometheus
 def test_what_the_adapter_asks_is_a_query(tmp_path: Path) -> None:
     """Once it has put in the pods that an autoscaler asks about."""
     rule = adapter_rule()

@@ -84,6 +84,7 @@ def test_the_variables_are_chosen_from_what_there_is() -> None:
     assert variables["track"]["includeAll"]
 
 
+@pytest.mark.needs_prometheus
 def test_promtool_takes_every_query(tmp_path: Path) -> None:
     """Each as if it were recorded, since that is what promtool reads."""
     rules = [

@@ -130,12 +130,14 @@ def queries() -> Iterator[monitoring.Query]:
     return monitoring.queries("audio", "audio-timbre", interval="1m")
 
 
+@pytest.mark.needs_prometheus
 def test_every_query_has_data(asked: Asked) -> None:
     """But those of what has not happened; and Prometheus takes them all."""
     empty = {query.where for query in queries() if not asked.values(query.expr)}
     assert not empty & {query.where for query in queries() if query.expects_data}
 
 
+@pytest.mark.needs_prometheus
 def test_every_rule_is_evaluated(asked: Asked) -> None:
     """None fails on real series, and no alert fires or waits on healthy ones."""
     eventually(lambda: all(rule["lastEvaluation"] > "1" for rule in asked.rules()), "evaluated")
@@ -147,6 +149,7 @@ def test_every_rule_is_evaluated(asked: Asked) -> None:
     assert recorded == monitoring.records().keys()
 
 
+@pytest.mark.needs_prometheus
 def test_the_target_s_labels_are_none_of_the_service_s_own(asked: Asked) -> None:
     """But for the track, which both give, and which is the same: Prometheus renames the latter."""
     own = {label for metric in docs.metrics(Metrics()) for label in metric._labelnames}

@@ -25,6 +25,7 @@ def firing(name: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.needs_prometheus
 def test_promtool_takes_the_rules() -> None:
     """Expressions, durations and the templates of annotations."""
     checked = promtool("check", "rules", str(RULES))
@@ -32,6 +33,7 @@ def test_promtool_takes_the_rules() -> None:
     assert f"{len(monitoring.rules())} rules found" in checked.stdout
 
 
+@pytest.mark.needs_prometheus
 def test_alerts_fire_when_they_should() -> None:
     """On series made for each, not earlier, and none on healthy ones."""
     tested = promtool("test", "rules", str(CASES))

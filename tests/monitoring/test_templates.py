@@ -113,6 +113,7 @@ def test_the_rules_are_the_file_s_for_this_release() -> None:
     assert rule["spec"] == yaml.safe_load(text.replace(ANY_RELEASE, OWN))
 
 
+@pytest.mark.needs_prometheus
 def test_the_rules_of_a_release_work(tmp_path: Path) -> None:
     """As the file's do; but with pods that were never seen, the alert says whose they are."""
     tests = [case for case in cases() if case["name"] != ABSENT]
@@ -122,6 +123,7 @@ def test_the_rules_of_a_release_work(tmp_path: Path) -> None:
     promise(tmp_path, rule_file(tmp_path), [*tests, absent])
 
 
+@pytest.mark.needs_prometheus
 @pytest.mark.parametrize(
     ("label", "own", "other"),
     [("namespace", NAMESPACE, "elsewhere"), ("app_kubernetes_io_instance", RELEASE, "other")],

@@ -111,11 +111,13 @@ def _ports(
         return True
     named = target.ports if isinstance(target, Pod) else {}
     for one in ports:
-        first = one.get("port", 0)
-        number = named.get(first) if isinstance(first, str) else first
-        if one.get("protocol", "TCP") == protocol and (
-            number == 0 or (number is not None and number <= port <= one.get("endPort", number))
-        ):
+        if one.get("protocol", "TCP") != protocol:
+            continue
+        if "port" not in one:
+            return True
+        # A name that the target doesn't have is no port of it.
+        first: int = named.get(one["port"], -1) if isinstance(one["port"], str) else one["port"]
+        if first <= port <= one.get("endPort", first):
             return True
     return False
 

@@ -89,6 +89,16 @@ def test_verify_says_what_is_wrong_and_fails(made: Bundle) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_verify_takes_the_very_bundle_that_was_asked_for(made: Bundle) -> None:
+    """Another digest is exit code 1, and both are named."""
+    assert timbre("bundle", "verify", made.folder, "--digest", made.digest).exit_code == 0
+    other = f"sha256:{'0' * 64}"
+    result = timbre("bundle", "verify", made.folder, "--digest", other)
+    assert result.exit_code == 1
+    assert made.digest in result.stderr
+    assert other in result.stderr
+
+
 def test_the_built_in_bundle_is_the_default(made: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a folder, show and verify look at what ships inside."""
     from service.cli.bundle import bundle  # noqa: PLC0415

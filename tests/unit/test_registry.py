@@ -152,6 +152,19 @@ def test_another_manifest_than_the_pinned_one_is_refused(
         pull(str(where), tmp_path / "got", insecure=True)
 
 
+def test_another_bundle_than_the_expected_one_is_refused(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    """A tag may move; with the bundle's digest only that bundle is taken, and nothing is left."""
+    made = tiny_bundle(tmp_path / "made")
+    push(made.folder, reference(registry), insecure=True)
+    got = tmp_path / "in" / "got"
+    with pytest.raises(BundleError, match=f"is bundle {made.digest}, not the expected sha256:0"):
+        pull(reference(registry), got, insecure=True, digest=f"sha256:{'0' * 64}")
+    assert not list(got.parent.iterdir())
+    assert pull(reference(registry), got, insecure=True, digest=made.digest).digest == made.digest
+
+
 Change = Callable[[dict[str, Any]], object]
 
 

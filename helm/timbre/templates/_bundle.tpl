@@ -11,7 +11,7 @@ Where the server finds its bundle; nothing where it is the image's own.
 {{- end }}
 
 {{/*
-The volume it is in.
+The volume it is in, and that of what is needed to fetch it.
 */}}
 {{- define "timbre.bundle.volume" -}}
 {{- with .Values.bundle -}}
@@ -37,6 +37,14 @@ The volume it is in.
     items:
       - key: .dockerconfigjson
         path: config.json
+{{- end }}
+{{- if and (eq .source "s3") .s3.credentialsSecret }}
+- name: s3
+  secret:
+    secretName: {{ .s3.credentialsSecret }}
+    items:
+      - key: credentials
+        path: credentials
 {{- end }}
 {{- end -}}
 {{- end }}
@@ -113,11 +121,10 @@ What fetches it, and what checks it where a digest is given and fetching doesn't
     - name: AWS_REGION
       value: {{ $s3.region }}
     {{- end }}
-  {{- if $s3.credentialsSecret }}
-  envFrom:
-    - secretRef:
-        name: {{ $s3.credentialsSecret }}
-  {{- end }}
+    {{- if $s3.credentialsSecret }}
+    - name: AWS_SHARED_CREDENTIALS_FILE
+      value: /s3/credentials
+    {{- end }}
   resources: {{- include "timbre.resources" . | nindent 4 }}
   securityContext: {{- include "timbre.securityContext" . | nindent 4 }}
   volumeMounts:
@@ -125,6 +132,11 @@ What fetches it, and what checks it where a digest is given and fetching doesn't
       mountPath: /tmp
     - name: bundle
       mountPath: /bundle
+    {{- if $s3.credentialsSecret }}
+    - name: s3
+      mountPath: /s3
+      readOnly: true
+    {{- end }}
 {{- end }}
 
 {{- define "timbre.bundle.verify" -}}

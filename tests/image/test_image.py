@@ -1,0 +1,132 @@
+"""The image that TIMBRE_IMAGE_ARCHIVE names: what is in it, and what it is started as."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from email.parser import BytesParser
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+import service
+from service.bundle import DEFAULT_BUNDLE, open_bundle
+from tests.support.image import HOME, MODEL, PACKAGES, Image
+
+ROOT = Path(__file__).parents[2]
+MAX_BYTES = 400_000_000
+"""Of everything but the model, uncompressed."""
+ENGINES = {"libopenvino.so", "libopenvino_ir_frontend.so", "libopenvino_onnx_frontend.so"}
+CPU_PLUGINS = {"libopenvino_intel_cpu_plugin.so", "libopenvino_arm_cpu_plugin.so"}
+UNUSED = ("torch", "transformers", "pandas", "scipy", "pyarrow", "sklearn", "pip", "setuptools")
+COMPILERS = ("gcc", "g++", "cc", "c++", "clang", "ld", "as", "make", "git")
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    """The image under test."""
+    return Image(Path(os.environ["TIMBRE_IMAGE_ARCHIVE"]))
+
+
+def test_it_is_small(image: Image) -> None:
+    """All but the model is at most 400 MB uncompressed."""
+    assert image.size() - image.size(below=MODEL) <= MAX_BYTES
+
+
+@pytest.mark.parametrize("package", UNUSED)
+def test_it_has_no_library_that_serving_needs_not(image: Image, package: str) -> None:
+    """What trains, draws tables or installs is not there."""
+    assert PACKAGES / package not in image.entries
+
+
+@pytest.mark.parametrize("program", COMPILERS)
+def test_it_has_no_compiler(image: Image, program: str) -> None:
+    """Nothing in it can build another program."""
+    assert not [path for path in image.entries if path.name == program and "bin" in path.parts]
+
+
+def test_openvino_has_the_plug_ins_that_are_used_and_no_others(image: Image) -> None:
+    """CPU, its own format, and ONNX, which the voice activity detector is in."""
+    libraries = {
+        path.name.partition(".so")[0] + ".so"
+        for path in image.entries
+        if path.parent == PACKAGES / "openvino/libs" and path.name.startswith("libopenvino")
+    }
+    assert libraries - CPU_PLUGINS == ENGINES
+    assert len(libraries & CPU_PLUGINS) == 1
+
+
+def test_it_runs_as_a_user_without_rights(image: Image) -> None:
+    """By number, as Kubernetes asks who wants to see that it isn't root."""
+    assert image.config["User"] == "10001:10001"
+
+
+def test_it_becomes_the_server(image: Image) -> None:
+    """A list, not a line for a shell, so that process 1 is the server."""
+    assert image.config["Entrypoint"] == ["timbre"]
+    assert image.config["Cmd"] == ["serve", "--host", "0.0.0.0"]  # noqa: S104
+    environment = dict(pair.split("=", 1) for pair in image.config["Env"])
+    assert environment["HOME"] == "/tmp"  # noqa: S108
+    assert environment["TIMBRE_INTERNAL_PORT"] == "3001"
+    # Else BentoML would start a worker that was killed again, behind probes that saw it start once.
+    assert environment["BENTOML_CONTAINERIZED"] == "True"
+
+
+def test_nothing_of_it_can_be_changed_by_who_runs_it(image: Image) -> None:
+    """All of Timbre's is root's, and nobody else may write it."""
+    for path, entry in image.entries.items():
+        if path.is_relative_to(HOME) and not entry.member.issym():
+            assert entry.member.uid == 0, path
+            assert not entry.member.mode & (stat.S_IWGRP | stat.S_IWOTH), path
+
+
+def test_labels_say_what_it_is(image: Image) -> None:
+    """Version and bundle are those of the sources."""
+    labels = image.config["Labels"]
+    assert labels["org.opencontainers.image.version"] == service.__version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.revision"]
+    assert labels["timbre.bundle.digest"] == open_bundle(DEFAULT_BUNDLE).digest
+
+
+def test_the_sources_are_those_of_the_checkout(image: Image) -> None:
+    """Every file of `service`, to the byte."""
+    folder = HOME / "src"
+    packed = image.read(lambda path: path.is_relative_to(folder) and path.suffix != ".pyc")
+    sources = {
+        folder / PurePosixPath(file.relative_to(ROOT)): file.read_bytes()
+        for file in (ROOT / "service").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert packed.keys() - sources.keys() <= {folder / "LICENSE"}
+    assert not [path for path, content in sources.items() if packed.get(path) != content]
+
+
+def test_everything_is_compiled(image: Image) -> None:
+    """A container with a read-only root would compile at every start."""
+    sources = [path for path in image.entries if path.is_relative_to(HOME) and path.suffix == ".py"]
+    compiled = {
+        path.parent.parent / f"{path.name.split('.')[0]}.py"
+        for path in image.entries
+        if path.suffix == ".pyc"
+    }
+    assert len(sources) > 1000
+    assert not [path for path in sources if path not in compiled and path.name.isidentifier()]
+
+
+def test_the_list_of_parts_is_of_what_is_there(image: Image) -> None:
+    """Each installed library with its version, and none that was left out."""
+    (parts,) = image.read(lambda path: path == HOME / "sbom.cdx.json").values()
+    listed = {(_normal(part["name"]), part["version"]) for part in json.loads(parts)["components"]}
+    metadata = image.read(lambda path: path.match("*.dist-info/METADATA"))
+    installed = {
+        (_normal(facts["Name"]), facts["Version"])
+        for facts in map(BytesParser().parsebytes, metadata.values())
+    }
+    assert listed == installed
+    assert "openvino" in {name for name, _ in listed}
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-").replace(".", "-")

@@ -81,7 +81,7 @@ train: $(DEV) ## Train a model and make its bundle
 model: $(DEV) ## Make the embedded model again, from recordings in DATA
 	$(BIN)/python -m training run compact --data $(DATA) --run runs/compact
 
-# Nothing else should be busy for the 45 minutes it takes. BENCH_ARGS narrows it, or asks for others:
+# Nothing else should be busy for the 50 minutes it takes. BENCH_ARGS narrows it, or asks for others:
 # make bench BENCH_ARGS='peers --quick', make bench BENCH_ARGS=load.
 bench: $(DEV) ## Measure Timbre beside other ways to serve
 	$(BIN)/python -m benchmarks $(or $(BENCH_ARGS),peers)

@@ -68,7 +68,7 @@ def peers(
 ) -> None:
     """Timbre beside Flask, FastAPI, LitServe and BentoML with the same models, in turns.
 
-    On 2 CPUs about 45 minutes; before that, once, about 10 for an environment of 1.5 GB and the
+    On 2 CPUs about 50 minutes; before that, once, about 10 for an environment of 1.5 GB and the
     models. With --quick about 2. Ctrl-C stops it and every server; models that were finished are
     in raw.json.
     """

@@ -29,8 +29,8 @@ GAP_S = 5.0
 """Pause of half the connections between two requests: where many servers give idle ones up."""
 GAP_MS = (4000, 6000)
 WARM_UP_S = 4
-RETRY_AFTER_S = 3.0
-"""After which a client that retries does: less than a person would wait."""
+RETRY_AFTER_S = 5.0
+"""After which a client that retries does: a cluster knows by then that a pod is dead."""
 _SETTLE_S = 12.0
 """Seconds of load before anything is done: every connection is open, and the first are idle."""
 _LATE_S = 60.0

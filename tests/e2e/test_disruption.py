@@ -8,9 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +18,14 @@ import pytest
 from tests.e2e import helm, kubectl, load
 from tests.e2e.cluster import RELEASE, Cluster
 from tests.e2e.figures import Figures
-from tests.e2e.load import Running, Target
-from tests.e2e.release import SERVERS, Install, again, aim, container, pods
+from tests.e2e.load import Target
+from tests.e2e.release import SERVERS, Install, again, aim, container
+from tests.e2e.stage import PODS, SECTION, Stage, nothing_failed, one_retry_saves
 from tests.e2e.timeline import values as distinct
 from tests.e2e.watch import watching
 
-PODS = 4
 ENOUGH = 10_000
 """Requests over all scenarios."""
-SECTION = "Disruption under load"
 TIGHT: dict[str, Any] = {
     "replicaCount": PODS,
     "resources": {
@@ -47,71 +43,7 @@ for pid in pids:
     if pid not in (1, own):
         os.kill(pid, signal.SIGKILL)
 """
-"""Ends the processes that work; the first one, which a container cannot kill from inside, then ends
-by itself."""
-
-
-@dataclass
-class Stage:
-    """A release of PODS pods, and the load it can take."""
-
-    cluster: Cluster
-    target: Target
-    folder: Path
-    figures: Figures
-    values: dict[str, Any]
-    rate: float = field(default=0.0)
-    """Clips a second that are offered."""
-
-    def pods(self) -> list[kubectl.Object]:
-        """The release's pods that nobody has told to end."""
-        return pods(self.cluster)
-
-    @property
-    def where(self) -> tuple[str, str]:
-        """Kubectl's options for the namespace."""
-        return ("--namespace", self.cluster.namespace)
-
-    def settle(self) -> None:
-        """Wait until there are PODS pods, all of them ready, and no others."""
-
-        def settled() -> bool:
-            there = kubectl.items("pods", *self.where, "--selector", SERVERS)
-            return len(there) == PODS and all(map(kubectl.ready, there))
-
-        kubectl.until(settled, f"{PODS} pods are ready")
-
-    @contextmanager
-    def loaded(self, what: str, seconds: int, *, retry: bool = False) -> Iterator[Running]:
-        """Do something under load, and note how the load fared."""
-        self.settle()
-        started = time.monotonic()
-        running = load.arriving(
-            self.target, self.folder, rate=self.rate, seconds=seconds, retry=retry
-        )
-        with load.under(running):
-            started = time.monotonic()
-            yield running
-            took = time.monotonic() - started
-        assert running.summary is not None
-        self.figures.add(
-            SECTION,
-            what=what,
-            **{"offered clips/s": self.rate, "took s": took},
-            **{"failed at first": running.summary.failed_once},
-            **running.summary.figures(),
-        )
-
-
-def nothing_failed(running: Running) -> None:
-    """Hold a load to: every clip that was due was sent and answered, over connections kept open."""
-    summary = running.summary
-    assert summary is not None
-    assert summary.failures == ()
-    assert (summary.failed, summary.refused, summary.dropped) == (0, 0, 0)
-    assert summary.answered == summary.sent
-    assert summary.opened >= load.CONNECTIONS
-    assert summary.gaps >= load.CONNECTIONS / 2
+"""Ends the processes that work; the first one, which nobody inside can kill, then ends itself."""
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +161,7 @@ def cordoned(node: str) -> bool:
 
 
 def test_process_killed(stage: Stage) -> None:
-    """A server killed outright may fail the clips inside it, which one retry saves."""
+    """A server killed outright fails clips inside it and on their way, which one retry saves."""
     victim = stage.pods()[0]
     with stage.loaded("server killed (SIGKILL)", 60, retry=True) as running:
         killed = time.time()
@@ -240,7 +172,7 @@ def test_process_killed(stage: Stage) -> None:
         kubectl.until(lambda: not kubectl.ready(again(victim)), "it isn't ready", 20)
         stage.settle()
     assert container(again(victim))["restartCount"] == 1
-    only_in_flight(running, killed)
+    one_retry_saves(stage, running, killed)
 
 
 def test_pod_deleted_by_force(stage: Stage) -> None:
@@ -250,15 +182,7 @@ def test_pod_deleted_by_force(stage: Stage) -> None:
         name = kubectl.name(stage.pods()[0])
         kubectl.kubectl("delete", "pod", name, *stage.where, "--grace-period=0", "--force")
         stage.settle()
-    only_in_flight(running, killed)
-
-
-def only_in_flight(running: Running, killed: float) -> None:
-    """Hold a load to: with one retry nothing failed, without it only what the pod had inside."""
-    summary = running.summary
-    assert summary is not None
-    assert (summary.failed, summary.dropped) == (0, 0)
-    assert [failure for failure in summary.failures if failure.started > killed + 1] == []
+    one_retry_saves(stage, running, killed)
 
 
 def test_enough_requests(stage: Stage) -> None:

@@ -29,7 +29,7 @@ RUNTIME_BOUND = 1e-3
 FAR = 2.0
 """More than rounding does to a logit of the tiny model, whose labels' spread is 0.25."""
 MAX_BATCH = 8
-ROOM = {"queue_windows": 100_000, "decode_backlog": CLIPS, "deadline_s": 600.0}
+ROOM = {"queue_windows": 100_000, "queue_s": 600.0, "decode_backlog": CLIPS, "deadline_s": 600.0}
 """So that nothing is refused: this is about answers."""
 
 

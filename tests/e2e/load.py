@@ -33,6 +33,8 @@ RETRY_AFTER_S = 5.0
 """After which a client that retries does: a cluster knows by then that a pod is dead."""
 _SETTLE_S = 12.0
 """Seconds of load before anything is done: every connection is open, and the first are idle."""
+_AFTERMATH_S = 5.0
+_MOST_S = 400
 _LATE_S = 60.0
 
 
@@ -116,9 +118,7 @@ def closed(target: Target, folder: Path, *, clients: int, seconds: int) -> Runni
     return _start(target, folder, scenarios, WARM_UP_S + seconds)
 
 
-def arriving(
-    target: Target, folder: Path, *, rate: float, seconds: int, retry: bool = False
-) -> Running:
+def arriving(target: Target, folder: Path, *, rate: float, retry: bool = False) -> Running:
     """Start clips that come at a constant rate, whatever becomes of those before.
 
     Half of them come over connections that are idle for GAP_S between two, half over as many others
@@ -127,10 +127,10 @@ def arriving(
     half = rate / 2
     idle = max(1, round(half * GAP_S))
     scenarios = {
-        "idle": _arrivals(half, idle, seconds),
-        "steady": _arrivals(half, max(CONNECTIONS - idle, idle), seconds),
+        "idle": _arrivals(half, idle, _MOST_S),
+        "steady": _arrivals(half, max(CONNECTIONS - idle, idle), _MOST_S),
     }
-    return _start(target, folder, scenarios, seconds, retry=retry)
+    return _start(target, folder, scenarios, _MOST_S, retry=retry)
 
 
 def flooding(target: Target, folder: Path, *, rate: float, seconds: int) -> Running:
@@ -140,13 +140,19 @@ def flooding(target: Target, folder: Path, *, rate: float, seconds: int) -> Runn
 
 
 @contextmanager
-def under(running: Running) -> Iterator[Running]:
-    """Do something while a load runs: from when it has settled, and done before it ends."""
+def under(running: Running, seconds: float) -> Iterator[Running]:
+    """Do something while a load runs: from when it has settled, and done before it is ended.
+
+    Args:
+        seconds: how long it runs at least.
+    """
+    ends = time.monotonic() + seconds
     try:
         time.sleep(_SETTLE_S)
         yield running
-        assert running.left_s > 0, f"took {-running.left_s:.0f} s longer than the load"
-        running.finish()
+        assert running.process.poll() is None, "the load ended while something was being done"
+        time.sleep(max(_AFTERMATH_S, ends - time.monotonic()))
+        running.stop()
     finally:
         running.kill()
 

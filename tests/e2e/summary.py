@@ -49,10 +49,16 @@ class Summary:
     """avg, med, p(95), p(99) and max of attempts that were answered."""
     failures: tuple[Failure, ...] = ()
 
+    @property
+    def cut(self) -> int:
+        """Clips whose answer was still to come when the load was ended."""
+        return self.sent - self.answered - self.failed
+
     def figures(self) -> dict[str, object]:
         """Give what a report says of a load."""
         return {
             "sent": self.sent,
+            "cut off at the end": self.cut,
             "failed": self.failed + self.dropped,
             "of these 429": self.refused,
             "connections opened": self.opened,

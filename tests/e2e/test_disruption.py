@@ -86,7 +86,7 @@ def test_rolling_update(stage: Stage) -> None:
     """An upgrade that makes every pod anew costs no request."""
     changed = helm.merged(stage.values, {"podAnnotations": {"generation": "2"}})
     before = set(kubectl.names(stage.pods()))
-    with stage.loaded("rolling update", 110) as running:
+    with stage.loaded("rolling update") as running:
         helm.upgrade(RELEASE, stage.cluster.namespace, changed)
         stage.settle()
     assert not before & set(kubectl.names(stage.pods()))
@@ -96,7 +96,7 @@ def test_rolling_update(stage: Stage) -> None:
 def test_rollback(stage: Stage) -> None:
     """`helm rollback` costs no request."""
     before = set(kubectl.names(stage.pods()))
-    with stage.loaded("rollback", 110) as running:
+    with stage.loaded("rollback") as running:
         helm.rollback(RELEASE, stage.cluster.namespace)
         stage.settle()
     assert not before & set(kubectl.names(stage.pods()))
@@ -106,7 +106,7 @@ def test_rollback(stage: Stage) -> None:
 
 def test_pod_deleted(stage: Stage) -> None:
     """A pod that is told to end answers what it has, and what comes before the gateway knows."""
-    with stage.loaded("pod deleted", 60) as running:
+    with stage.loaded("pod deleted") as running:
         kubectl.kubectl("delete", "pod", kubectl.name(stage.pods()[0]), *stage.where)
         stage.settle()
     nothing_failed(running)
@@ -116,7 +116,7 @@ def test_drain(stage: Stage) -> None:
     """`kubectl drain` evicts one pod after the other, as the disruption budget has it."""
     before = set(kubectl.names(stage.pods()))
     with (
-        stage.loaded("drain", 130) as running,
+        stage.loaded("drain") as running,
         watching("deployments", stage.cluster.namespace, SERVERS.partition(",")[0]) as seen,
     ):
         refused = drain(stage)
@@ -163,7 +163,7 @@ def cordoned(node: str) -> bool:
 def test_process_killed(stage: Stage) -> None:
     """A server killed outright fails clips inside it and on their way, which one retry saves."""
     victim = stage.pods()[0]
-    with stage.loaded("server killed (SIGKILL)", 60, retry=True) as running:
+    with stage.loaded("server killed (SIGKILL)", retry=True) as running:
         killed = time.time()
         kubectl.run(
             *("kubectl", "exec", kubectl.name(victim), *stage.where, "--"),
@@ -177,7 +177,7 @@ def test_process_killed(stage: Stage) -> None:
 
 def test_pod_deleted_by_force(stage: Stage) -> None:
     """A pod deleted without grace may fail the clips inside it, and one retry saves them."""
-    with stage.loaded("pod deleted by force", 60, retry=True) as running:
+    with stage.loaded("pod deleted by force", retry=True) as running:
         killed = time.time()
         name = kubectl.name(stage.pods()[0])
         kubectl.kubectl("delete", "pod", name, *stage.where, "--grace-period=0", "--force")

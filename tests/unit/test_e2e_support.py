@@ -73,8 +73,8 @@ class TestLoad:
             load, "_start", lambda _, __, scenarios, *___, **____: started.append(scenarios)
         )
         target = load.Target("http://gateway", "host", tmp_path / "clip", "label")
-        load.arriving(target, tmp_path, rate=30, seconds=60)
-        load.arriving(target, tmp_path, rate=100, seconds=60)
+        load.arriving(target, tmp_path, rate=30)
+        load.arriving(target, tmp_path, rate=100)
         slow, fast = started
         assert [slow[name]["preAllocatedVUs"] for name in ("idle", "steady")] == [75, 125]
         assert [fast[name]["preAllocatedVUs"] for name in ("idle", "steady")] == [250, 250]

@@ -228,6 +228,6 @@ def test_flows(
         for place in (server, tester):
             state = kubectl.python(place.pod, place.namespace, ASK_DNS, protocol).strip()
             found.append((names[place], f"DNS over {protocol.upper()}", "open", state))
-    for origin, to, expected, state in found:
-        figures.add("Network flows", origin=origin, to=to, expected=expected, found=state)
+    for origin, reached, expected, state in found:
+        figures.add("Network flows", origin=origin, to=reached, expected=expected, found=state)
     assert [flow for flow in found if flow[2] != flow[3]] == []

@@ -215,8 +215,8 @@ def test_flows(
         (client, "pod of another namespace", theirs, LISTENING, "open"),
         (client, "Kubernetes' API", *api(), "open"),
     ]
-    for to in policed:
-        flows += [(place, "Kubernetes' API", *to, "closed") for place in (server, tester)]
+    for address in policed:
+        flows += [(place, "Kubernetes' API", *address, "closed") for place in (server, tester)]
     # Side by side: one that is dropped takes as long as its caller has patience.
     with ThreadPoolExecutor() as side_by_side:
         states = side_by_side.map(lambda flow: flow[0].reaches(*flow[2:4]), flows)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e import helm, kubectl
 from tests.e2e.cluster import RELEASE, Cluster, client, wait_ready
-from tests.e2e.release import SERVERS, SMALL, Install, container, pods
+from tests.e2e.release import SMALL, Install, container, pods
 from tests.support import registry as oci
 
 REGISTRY = "registry"
@@ -79,6 +79,8 @@ def claimed(cluster: Cluster, image: str) -> Iterator[str]:
     digest = kubectl.python(name, "default", SEAL, "/node/speech/1").strip()
     kubectl.apply(*_volume(name, cluster.namespace, path, node))
     yield digest
+    # A claim stays for as long as a pod uses it.
+    helm.uninstall(RELEASE, cluster.namespace)
     kubectl.delete("persistentvolumeclaim", "models", "--namespace", cluster.namespace)
     kubectl.delete("persistentvolume", name)
     kubectl.within(name, "default", "rm", "-r", "/node/speech")
@@ -170,7 +172,7 @@ def test_a_bundle_from_a_volume(
         {"settings": {"precision": cluster.precision}},
     )
     _serves(http, claimed)
-    (pod,) = kubectl.items("pods", "--namespace", cluster.namespace, "--selector", SERVERS)
+    (pod,) = pods(cluster)
     assert container(pod)["restartCount"] == 0
     said = kubectl.kubectl(
         *("logs", kubectl.name(pod), "--namespace", cluster.namespace),

@@ -71,6 +71,10 @@ def uninstall(release: str, namespace: str) -> None:
     """
     options = ["--wait", "--cascade", "foreground", "--ignore-not-found"]
     _helm("uninstall", release, *_where(namespace), *options)
+    # Helm may return while the Deployment still waits for its pods to end. An install would take
+    # it for its own then, and lose it.
+    gone = ("--ignore-not-found", "--wait", f"--timeout={TIMEOUT_S}s")
+    must("kubectl", "delete", "deployment", release, "--namespace", namespace, *gone)
 
 
 def test(release: str, namespace: str) -> str:

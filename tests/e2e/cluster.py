@@ -10,6 +10,7 @@ Everything about the cluster comes from the environment, so that the same tests 
     GATEWAY_PORT, GATEWAY_TLS_PORT  of the listeners, by default 80 and 443
     GATEWAY_PODS     the gateway's pods as NAMESPACE/LABEL=VALUE; by default those of the Service
                      that has the port of GATEWAY_URL as its node port
+    E2E_SHARE        of the capacity, offered while pods come and go; by default 0.7
     PROMETHEUS       its Service as NAMESPACE/NAME:PORT, by default monitoring/prometheus:9090
 """
 

@@ -21,7 +21,7 @@ fi
 
 version="$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$root/service/__init__.py")"
 revision="$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)"
-# The time of the last commit, not of the build: the same commit gives the same image.
+# The time of the last commit, not of the build, which would make every image another one.
 SOURCE_DATE_EPOCH="$(git -C "$root" log -1 --format=%ct 2>/dev/null || echo 0)"
 export SOURCE_DATE_EPOCH
 digest="sha256:$(sha256sum "$root/service/default_bundle/bundle.json" | cut -d' ' -f1)"

@@ -122,6 +122,8 @@ def asked(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
             statuses: set[int] = set()
             eventually(seen, "clips answered and refused are seen")
+        # A rule is evaluated after the scrape that it needs, and on a busy machine well after it.
+        eventually(lambda: all(map(asked.values, monitoring.records())), "rules are recorded")
         yield asked
 
 
@@ -139,14 +141,11 @@ def test_every_query_has_data(asked: Asked) -> None:
 
 @pytest.mark.needs_prometheus
 def test_every_rule_is_evaluated(asked: Asked) -> None:
-    """None fails on real series, and no alert fires or waits on healthy ones."""
-    eventually(lambda: all(rule["lastEvaluation"] > "1" for rule in asked.rules()), "evaluated")
+    """What is to be recorded is there, and none of them fails on real series."""
     assert len(asked.rules()) == len(monitoring.rules())
     assert {(rule["name"], rule["health"]) for rule in asked.rules()} == {
         (rule.get("alert") or rule["record"], "ok") for rule in monitoring.rules()
     }
-    recorded = {name for name in monitoring.records() if asked.values(name)}
-    assert recorded == monitoring.records().keys()
 
 
 @pytest.mark.needs_prometheus

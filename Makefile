@@ -28,7 +28,7 @@ export BENTOML_DO_NOT_TRACK = True
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .PHONY: help serve test smoke e2e fuzz soak lint format types imports checkov train model bench \
-	image context lock bento clean
+	image tools-image context lock bento clean
 
 # What follows ## is the help.
 help: ## List the targets
@@ -98,6 +98,9 @@ bento: $(BASE) ## Build the Bento, BentoML's archive of the service
 image: $(BASE) ## Build the container image; ARCHIVE=FILE keeps it as a file, too
 	@PATH="$(abspath $(BIN)):$$PATH" k8s/image/build.sh $(ARCHIVE)
 
+tools-image: $(BASE) ## Build the image that compares and judges; ARCHIVE=FILE as above
+	@TARGET=tools PATH="$(abspath $(BIN)):$$PATH" k8s/image/build.sh $(ARCHIVE)
+
 context: $(BASE) ## Make build/image, the folder that the image is built from
 	@PATH="$(abspath $(BIN)):$$PATH" k8s/image/context.sh build/image
 
@@ -105,6 +108,8 @@ context: $(BASE) ## Make build/image, the folder that the image is built from
 lock: $(CREATED) ## Fix anew which versions the image has
 	@"$(PYTHON)" -m venv build/uv && build/uv/bin/python -m pip install --quiet uv
 	@build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/requirements.lock pyproject.toml
+	@build/uv/bin/uv pip compile $(LOCK) --extra compare --constraints k8s/image/requirements.lock \
+		--output-file k8s/image/tools.lock pyproject.toml
 	@echo cyclonedx-bom | build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/sbom.lock -
 
 .PHONY: kind-up kind-down deploy
@@ -145,7 +150,7 @@ $(BASE): $(CREATED) pyproject.toml
 # comes after every install, because installing torchaudio anew brings its fault back.
 $(DEV): $(BASE) pyproject.toml
 	@echo "Installing what training and the tests need (about 2 GB, once)"
-	@$(PIP) install --quiet --editable '.[train,track,parquet,test,bench]'
+	@$(PIP) install --quiet --editable '.[compare,train,track,parquet,test,bench]'
 	@$(BIN)/python -m training.repair
 	@$(BIN)/python -m tests.support.tools $(BIN)
 	@touch $@

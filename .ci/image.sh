@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Build the image and test what is in it: image.sh ARCHIVE. With docker as users have it; where
-# there is only root and Debian, with buildah on a base made here.
+# Build both images and test what is in them: image.sh ARCHIVE TOOLS_ARCHIVE. With docker as users
+# have it; where there is only root and Debian, with buildah on a base made here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-archive="$1"
+archive="$1" tools="$2"
 VENV="${VENV:-.venv}"
 
 if ! docker info >/dev/null 2>&1; then
@@ -33,5 +33,6 @@ END
 fi
 
 make image ARCHIVE="$archive"
-TIMBRE_IMAGE_ARCHIVE="$archive" "$VENV"/bin/python -m pytest tests/image
+make tools-image ARCHIVE="$tools"
+TIMBRE_IMAGE_ARCHIVE="$archive" TIMBRE_TOOLS_ARCHIVE="$tools" "$VENV"/bin/python -m pytest tests/image
 "$VENV"/bin/python -m tests.support.image "$archive"

@@ -2,13 +2,16 @@
 # Build the image with what is there of docker, podman and buildah: build.sh [ARCHIVE]
 #
 # ARCHIVE, a file, gets the image as docker's archive, for `kind load image-archive` and the like.
-# ENGINE names one of the three; BASE_IMAGE another base image; IMAGE another name than timbre;
-# BUILD_ARGS has further arguments of the engine's build command.
+# TARGET=tools builds the image of the tools, timbre-tools. ENGINE names one of the three; BASE_IMAGE
+# another base image; IMAGE another name than timbre; BUILD_ARGS has further arguments of the
+# engine's build command.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 archive="${1:-}"
+target="${TARGET:-server}"
 image="${IMAGE:-timbre}"
+if [ "$target" = tools ]; then image+="-tools"; fi
 
 # `info` fails where the program is missing, and where its daemon is.
 engine="${ENGINE:-$(for each in docker podman buildah; do
@@ -30,7 +33,7 @@ tags=("$image:$version" "$image:$version-${revision:0:12}")
 context="$root/build/image"
 "$here/context.sh" "$context"
 
-arguments=(--file "$context/Containerfile")
+arguments=(--file "$context/Containerfile" --target "$target")
 for tag in "${tags[@]}"; do arguments+=(--tag "$tag"); done
 for argument in VERSION="$version" REVISION="$revision" BUNDLE_DIGEST="$digest" ${BASE_IMAGE:+BASE="$BASE_IMAGE"}; do
     arguments+=(--build-arg "$argument")

@@ -17,6 +17,6 @@ bentoml build --output tag >&2
 bento="$(bentoml get timbre:latest --output path)"
 mkdir "$context/src"
 cp -r "$bento/src/service" "$bento/src/LICENSE" "$context/src/"
-cp "$here"/{Containerfile,requirements.lock,sbom.lock,left-out.txt,slim.py,timbre} "$context/"
+cp "$here"/{Containerfile,requirements.lock,sbom.lock,tools.lock,left-out.txt,slim.py,timbre} "$context/"
 # Builders take modes over, and checkouts differ in them by the user's umask.
 chmod -R u=rwX,go=rX "$context"

@@ -4,7 +4,8 @@ Everything about the cluster comes from the environment, so that the same tests 
 
     KUBECONFIG       of an administrator
     TIMBRE_IMAGE     the image to install, such as localhost/timbre:0.1.0
-    TIMBRE_ARCHIVE   the image as an archive, to be handed to the command in CLUSTER_LOAD; optional
+                     and, with -tools behind its repository, that of the tools
+    TIMBRE_ARCHIVES  both as archives, to be handed to the command in CLUSTER_LOAD; optional
     GATEWAY_URL, GATEWAY_TLS_URL    where the Gateway's listeners are reached from here
     GATEWAY_CLASS    by default the only one there is
     GATEWAY_PORT, GATEWAY_TLS_PORT  of the listeners, by default 80 and 443
@@ -89,7 +90,7 @@ def prepared(folder: Path) -> Iterator[Cluster]:
     repository, _, tag = _variable("TIMBRE_IMAGE").rpartition(":")
     if not repository:
         raise Unusable("TIMBRE_IMAGE has no tag: name the image as REPOSITORY:TAG.")
-    if archive := os.environ.get("TIMBRE_ARCHIVE"):
+    for archive in shlex.split(os.environ.get("TIMBRE_ARCHIVES", "")):
         must(*shlex.split(_variable("CLUSTER_LOAD")), archive, timeout=600)
     url, tls_url = _variable("GATEWAY_URL"), _variable("GATEWAY_TLS_URL")
     mark = secrets.token_hex(3)

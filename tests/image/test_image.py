@@ -1,4 +1,7 @@
-"""The image that TIMBRE_IMAGE_ARCHIVE names: what is in it, and what it is started as."""
+"""The images of TIMBRE_IMAGE_ARCHIVE and TIMBRE_TOOLS_ARCHIVE: what is in them, and how they start.
+
+The second is the first with what compares and judges on top.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,27 @@ MAX_BYTES = 400_000_000
 ENGINES = {"libopenvino.so", "libopenvino_ir_frontend.so", "libopenvino_onnx_frontend.so"}
 CPU_PLUGINS = {"libopenvino_intel_cpu_plugin.so", "libopenvino_arm_cpu_plugin.so"}
 UNUSED = ("torch", "transformers", "pandas", "scipy", "pyarrow", "sklearn", "pip", "setuptools")
+TOOLS = ("jinja2", "matplotlib", "scipy", "statsmodels")
 COMPILERS = ("gcc", "g++", "cc", "c++", "clang", "ld", "as", "make", "git")
 
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    """The image under test."""
+    """The server's image."""
     return Image(Path(os.environ["TIMBRE_IMAGE_ARCHIVE"]))
+
+
+@pytest.fixture(scope="module")
+def tools() -> Image:
+    """That of the tools."""
+    return Image(Path(os.environ["TIMBRE_TOOLS_ARCHIVE"]))
+
+
+@pytest.fixture(params=["image", "tools"])
+def each(request: pytest.FixtureRequest) -> Image:
+    """Either of them."""
+    image: Image = request.getfixturevalue(request.param)
+    return image
 
 
 def test_it_is_small(image: Image) -> None:
@@ -41,9 +58,9 @@ def test_it_has_no_library_that_serving_needs_not(image: Image, package: str) ->
 
 
 @pytest.mark.parametrize("program", COMPILERS)
-def test_it_has_no_compiler(image: Image, program: str) -> None:
+def test_it_has_no_compiler(each: Image, program: str) -> None:
     """Nothing in it can build another program."""
-    assert not [path for path in image.entries if path.name == program and "bin" in path.parts]
+    assert not [path for path in each.entries if path.name == program and "bin" in path.parts]
 
 
 def test_openvino_has_the_plug_ins_that_are_used_and_no_others(image: Image) -> None:
@@ -57,9 +74,9 @@ def test_openvino_has_the_plug_ins_that_are_used_and_no_others(image: Image) -> 
     assert len(libraries & CPU_PLUGINS) == 1
 
 
-def test_it_runs_as_a_user_without_rights(image: Image) -> None:
+def test_it_runs_as_a_user_without_rights(each: Image) -> None:
     """By number, as Kubernetes asks who wants to see that it isn't root."""
-    assert image.config["User"] == "10001:10001"
+    assert each.config["User"] == "10001:10001"
 
 
 def test_it_becomes_the_server(image: Image) -> None:
@@ -73,27 +90,27 @@ def test_it_becomes_the_server(image: Image) -> None:
     assert environment["BENTOML_CONTAINERIZED"] == "True"
 
 
-def test_nothing_of_it_can_be_changed_by_who_runs_it(image: Image) -> None:
+def test_nothing_of_it_can_be_changed_by_who_runs_it(each: Image) -> None:
     """All of Timbre's is root's, and nobody else may write it."""
-    for path, entry in image.entries.items():
+    for path, entry in each.entries.items():
         if path.is_relative_to(HOME) and not entry.member.issym():
             assert entry.member.uid == 0, path
             assert not entry.member.mode & (stat.S_IWGRP | stat.S_IWOTH), path
 
 
-def test_labels_say_what_it_is(image: Image) -> None:
+def test_labels_say_what_it_is(each: Image) -> None:
     """Version and bundle are those of the sources."""
-    labels = image.config["Labels"]
-    assert labels["org.opencontainers.image.version"] == service.__version__
-    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
-    assert labels["org.opencontainers.image.revision"]
+    labels = each.config["Labels"]
+    assert labels["org.opencontainers.each.version"] == service.__version__
+    assert labels["org.opencontainers.each.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.each.revision"]
     assert labels["timbre.bundle.digest"] == open_bundle(DEFAULT_BUNDLE).digest
 
 
-def test_the_sources_are_those_of_the_checkout(image: Image) -> None:
+def test_the_sources_are_those_of_the_checkout(each: Image) -> None:
     """Every file of `service`, to the byte."""
     folder = HOME / "src"
-    packed = image.read(lambda path: path.is_relative_to(folder) and path.suffix != ".pyc")
+    packed = each.read(lambda path: path.is_relative_to(folder) and path.suffix != ".pyc")
     sources = {
         folder / PurePosixPath(file.relative_to(ROOT)): file.read_bytes()
         for file in (ROOT / "service").rglob("*")
@@ -103,29 +120,42 @@ def test_the_sources_are_those_of_the_checkout(image: Image) -> None:
     assert not [path for path, content in sources.items() if packed.get(path) != content]
 
 
-def test_everything_is_compiled(image: Image) -> None:
+def test_everything_is_compiled(each: Image) -> None:
     """A container with a read-only root would compile at every start."""
-    sources = [path for path in image.entries if path.is_relative_to(HOME) and path.suffix == ".py"]
+    sources = [path for path in each.entries if path.is_relative_to(HOME) and path.suffix == ".py"]
     compiled = {
         path.parent.parent / f"{path.name.split('.')[0]}.py"
-        for path in image.entries
+        for path in each.entries
         if path.suffix == ".pyc"
     }
     assert len(sources) > 1000
     assert not [path for path in sources if path not in compiled and path.name.isidentifier()]
 
 
-def test_the_list_of_parts_is_of_what_is_there(image: Image) -> None:
+def test_the_list_of_parts_is_of_what_is_there(each: Image) -> None:
     """Each installed library with its version, and none that was left out."""
-    (parts,) = image.read(lambda path: path == HOME / "sbom.cdx.json").values()
+    (parts,) = each.read(lambda path: path == HOME / "sbom.cdx.json").values()
     listed = {(_normal(part["name"]), part["version"]) for part in json.loads(parts)["components"]}
-    metadata = image.read(lambda path: path.match("*.dist-info/METADATA"))
+    metadata = each.read(lambda path: path.match("*.dist-info/METADATA"))
     installed = {
         (_normal(facts["Name"]), facts["Version"])
         for facts in map(BytesParser().parsebytes, metadata.values())
     }
     assert listed == installed
     assert "openvino" in {name for name, _ in listed}
+
+
+def test_the_tools_are_the_server_with_more_on_top(image: Image, tools: Image) -> None:
+    """A node that has the one pulls little for the other; and the command is the same."""
+    assert tools.layers[: len(image.layers)] == image.layers
+    assert tools.config["Entrypoint"] == image.config["Entrypoint"]
+
+
+@pytest.mark.parametrize("package", TOOLS)
+def test_the_tools_have_what_statistics_and_reports_need(tools: Image, package: str) -> None:
+    """And what installed it is gone again."""
+    assert PACKAGES / package in tools.entries
+    assert PACKAGES / "pip" not in tools.entries
 
 
 def _normal(name: str) -> str:

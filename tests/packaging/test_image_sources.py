@@ -14,7 +14,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "k8s" / "image"
-LOCKS = ("requirements.lock", "sbom.lock")
+LOCKS = ("requirements.lock", "sbom.lock", "tools.lock")
 
 
 def _locked(name: str) -> dict[str, Version]:
@@ -44,6 +44,15 @@ def test_the_image_has_versions_that_the_package_asks_for() -> None:
     locked = _locked("requirements.lock")
     for requirement in map(Requirement, project["dependencies"]):
         assert locked[requirement.name] in requirement.specifier, requirement
+
+
+def test_the_tools_have_the_server_s_versions_and_what_compares() -> None:
+    """Their image is laid over the server's, where nothing may be installed twice."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    server, tools = _locked("requirements.lock"), _locked("tools.lock")
+    assert server.items() <= tools.items()
+    for requirement in map(Requirement, project["optional-dependencies"]["compare"]):
+        assert tools[requirement.name] in requirement.specifier, requirement
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -77,4 +86,4 @@ def test_the_base_is_fixed_by_its_digest() -> None:
     """A tag may be another image tomorrow."""
     text = (FOLDER / "Containerfile").read_text(encoding="utf-8")
     assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
-    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${BASE}"}
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${BASE}", "server"}

@@ -146,38 +146,42 @@ def test_the_end_to_end_tests_run_on_the_laptop_s_cluster() -> None:
 
 
 def test_a_release_signs_what_it_pushes() -> None:
-    """Image and chart, by digest, in the job that pushed it, which has an identity to sign with."""
+    """Images and chart, by digest, in the job that pushed them and has an identity to sign with."""
     jobs = workflow("release.yml")["jobs"]
     assert workflow("release.yml")[True] == {"push": {"tags": ["v*"]}}
-    for name in ("image", "chart"):
+    for name, count in {"image": 2, "chart": 1}.items():
         [(signing, step)] = [
             (number, step)
             for number, step in enumerate(jobs[name]["steps"])
             if "cosign sign --yes" in step.get("run", "")
         ]
-        assert [value for value in step["env"].values() if "outputs.digest }}" in value]
+        signed = [value for value in step["env"].values() if "outputs.digest }}" in value]
+        assert len(signed) == count
         assert signing == len(jobs[name]["steps"]) - 1
         assert jobs[name]["permissions"]["id-token"] == "write"
         assert jobs[name]["permissions"]["packages"] == "write"
     assert jobs["release"]["permissions"] == {"contents": "write"}
 
 
-def test_a_release_has_an_image_for_both_architectures() -> None:
-    """With SBOM and provenance beside it, and the timestamps of the commit in it."""
-    [build] = [
+def test_a_release_has_images_for_both_architectures() -> None:
+    """Server and tools, with SBOM and provenance beside them, and the commit's timestamps."""
+    builds = [
         step
         for step in workflow("release.yml")["jobs"]["image"]["steps"]
         if "build-push-action" in step.get("uses", "")
     ]
-    given = build["with"]
-    assert given["platforms"].split(",") == ["linux/amd64", "linux/arm64"]
-    assert given["sbom"] is True
-    assert given["provenance"] == "mode=max"
-    assert "rewrite-timestamp=true" in given["outputs"]
-    assert "SOURCE_DATE_EPOCH" in build["env"]
-    arguments = {line.partition("=")[0] for line in given["build-args"].splitlines()}
     containerfile = (ROOT / "k8s/image/Containerfile").read_text(encoding="utf-8")
-    assert arguments <= set(re.findall(r"^ARG (\w+)", containerfile, re.MULTILINE))
+    for build, target in zip(builds, ("server", "tools"), strict=True):
+        given = build["with"]
+        assert given["target"] == target
+        assert f" AS {target}\n" in containerfile
+        assert given["platforms"].split(",") == ["linux/amd64", "linux/arm64"]
+        assert given["sbom"] is True
+        assert given["provenance"] == "mode=max"
+        assert "rewrite-timestamp=true" in given["outputs"]
+        assert "SOURCE_DATE_EPOCH" in build["env"]
+        arguments = {line.partition("=")[0] for line in given["build-args"].splitlines()}
+        assert arguments <= set(re.findall(r"^ARG (\w+)", containerfile, re.MULTILINE))
 
 
 def test_nothing_is_published_before_the_versions_agree() -> None:

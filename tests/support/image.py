@@ -53,6 +53,11 @@ class Image:
         return facts
 
     @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """Digests of its layers, the base's first."""
+        return tuple(json.loads(self._read(self._manifest["Config"]))["rootfs"]["diff_ids"])
+
+    @cached_property
     def entries(self) -> dict[PurePosixPath, Entry]:
         """Everything in it, later layers over earlier ones."""
         seen: dict[PurePosixPath, Entry] = {}

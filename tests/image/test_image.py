@@ -101,9 +101,9 @@ def test_nothing_of_it_can_be_changed_by_who_runs_it(each: Image) -> None:
 def test_labels_say_what_it_is(each: Image) -> None:
     """Version and bundle are those of the sources."""
     labels = each.config["Labels"]
-    assert labels["org.opencontainers.each.version"] == service.__version__
-    assert labels["org.opencontainers.each.licenses"] == "Apache-2.0"
-    assert labels["org.opencontainers.each.revision"]
+    assert labels["org.opencontainers.image.version"] == service.__version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.revision"]
     assert labels["timbre.bundle.digest"] == open_bundle(DEFAULT_BUNDLE).digest
 
 

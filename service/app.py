@@ -39,6 +39,7 @@ from service.envelope import JsonFormatter
 from service.http import Desk, create_app, create_internal_app
 from service.internal import InternalServer, listen
 from service.metrics import Metrics
+from service.runtime import cpu_features
 from service.serving import Model, Serving
 from service.speeds import cache_folder, choose_precision
 from service.startup import verify
@@ -244,6 +245,7 @@ def _labels(model: Model) -> dict[str, str]:
         "streams": str(runner.runtime.streams),
         "threads": str(runner.runtime.threads),
         "track": settings.track.value,
+        "cpu_features": ",".join(cpu_features()),
     }
 
 

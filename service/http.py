@@ -185,7 +185,8 @@ class _Routes:
             if len(data) > bodies.MAX_RAW_BYTES:
                 raise bodies.too_large(bodies.MAX_RAW_BYTES)
             exchange.served = await _while_connected(
-                request, serving.classify(data, deadline=deadline, client=client)
+                request,
+                serving.classify(data, deadline=deadline, client=client, traffic=exchange.traffic),
             )
         return exchange.served
 

@@ -49,7 +49,10 @@ class Metrics(BatchObserver):
             registry=registry,
         )
         self.requests = Counter(
-            "timbre_requests", "Requests answered", ["route", "status"], registry=registry
+            "timbre_requests",
+            "Requests answered",
+            ["route", "status", "traffic"],
+            registry=registry,
         )
         self.connections = Gauge(
             "timbre_connections", "Connections that are open, idle ones too", registry=registry
@@ -63,13 +66,13 @@ class Metrics(BatchObserver):
         self.request_seconds = Histogram(
             "timbre_request_seconds",
             "Seconds from a request's headers to the end of its answer, of clips classified",
-            ["route"],
+            ["route", "traffic"],
             buckets=FINE_BUCKETS,
             registry=registry,
         )
         self.refusal_seconds = Histogram(
             "timbre_refusal_seconds",
-            "Seconds from a request's headers to the end of its refusal with 429",
+            "Seconds from a request's headers to the end of its refusal with 429, but for shadows",
             buckets=REFUSAL_BUCKETS,
             registry=registry,
         )
@@ -79,12 +82,13 @@ class Metrics(BatchObserver):
         self.decisions = Counter(
             "timbre_decisions",
             "Clips classified; label is empty without speech",
-            ["decision", "label"],
+            ["decision", "label", "traffic"],
             registry=registry,
         )
         self.confidence = Histogram(
             "timbre_confidence",
             "Calibrated confidence of the best label",
+            ["traffic"],
             buckets=[step / 20 for step in range(4, 21)],
             registry=registry,
         )

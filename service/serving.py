@@ -25,6 +25,7 @@ from service.domain import (
     NotReady,
     Overloaded,
     Result,
+    Traffic,
 )
 from service.fallback import Switch
 from service.manifest import Manifest
@@ -68,6 +69,7 @@ class Served:
     """A clip's result by `model`; where its time went, in seconds, and its largest batch."""
 
     model: Model
+    traffic: Traffic
     heard: Heard
     result: Result
     decode_s: float
@@ -175,10 +177,18 @@ class Serving:
         with self._counted():
             self.admission.refuse(reason)
 
-    async def classify(self, data: bytes, *, deadline: float, client: Hashable = None) -> Served:
+    async def classify(
+        self,
+        data: bytes,
+        *,
+        deadline: float,
+        client: Hashable = None,
+        traffic: Traffic = Traffic.LIVE,
+    ) -> Served:
         """Classify a clip by `deadline` (seconds of `clock`); cancelling drops what is queued.
 
-        `client` is whatever tells whose clip it is, for no one to have more than their share.
+        `client` is whatever tells whose clip it is, for no one to have more than their share. A
+        shadow is scored by the model itself, never by the fallback: it is the model that is judged.
 
         Raises:
             TimbreError: what `Classifier.hear` raises, Overloaded, DeadlineExceeded, NotReady or
@@ -190,7 +200,9 @@ class Serving:
         self._empty.clear()
         try:
             self._watch_queue()
-            model = self.fallback if self.fallback and self._switch.on else self.model
+            model = self.model
+            if self.fallback and self._switch.on and traffic is not Traffic.SHADOW:
+                model, traffic = self.fallback, Traffic.FALLBACK
             heard = await self._hear(data, model.classifier, deadline, client)
             decode_s = self.clock() - started
             self.metrics.decode_seconds.observe(decode_s)
@@ -201,9 +213,10 @@ class Serving:
                 self._empty.set()
             self._watch_queue()  # the last clip of a rush sees its end
         result = model.classifier.conclude(heard, batched.answers)
-        self._measure(model, heard, result)
+        self._measure(traffic, heard, result)
         return Served(
             model,
+            traffic,
             heard,
             result,
             decode_s,
@@ -284,13 +297,13 @@ class Serving:
             seats = [(runner, window) for window in heard.batch]
             return await self._batcher.submit(seats, deadline=deadline)
 
-    def _measure(self, model: Model, heard: Heard, result: Result) -> None:
-        if model is self.fallback:
+    def _measure(self, traffic: Traffic, heard: Heard, result: Result) -> None:
+        if traffic is Traffic.FALLBACK:
             self.metrics.fallback_clips.inc()
         self.metrics.clip_seconds.observe(heard.clip.duration_s)
-        self.metrics.decisions.labels(result.decision, result.label or "").inc()
+        self.metrics.decisions.labels(result.decision, result.label or "", traffic).inc()
         if result.score is not None:
-            self.metrics.confidence.observe(result.score)
+            self.metrics.confidence.labels(traffic).observe(result.score)
 
 
 def _require_same_labels(model: Manifest, fallback: Manifest) -> None:

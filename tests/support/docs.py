@@ -42,7 +42,8 @@ METRICS = """\
 `GET /metrics` on [the internal port](access.md) has these in Prometheus' text format, beside the
 process's own CPU, memory and file descriptors (`process_*`, `python_*`). A histogram `x` is the
 series `x_bucket`, `x_sum` and `x_count`; a label's values are a closed set, never anything that a
-client sends. [What to scale on](#demand) and [how fine the histograms are](#histograms) is below.
+client sends. [What to scale on](#demand), [whose clips are counted](#traffic) and [how fine the
+histograms are](#histograms) is below.
 
 """
 
@@ -68,6 +69,19 @@ times what a pod can do it reads about 10.
 - A clip refused before it was read counts as many windows as clips had of late.
 - It knows of the engine only. Where decoding takes more of the CPU than the model does, scale on
   CPU too.
+
+## Traffic
+
+The label `traffic` keeps apart clips that say different things of a model:
+
+- `live`: sent by a client. Errors, latencies and decisions of users are these.
+- `forced`: sent with the header `x-timbre-track`, which asks the gateway for one side of a rollout.
+- `fallback`: answered by [the fallback](fallback.md), hence by another model.
+- `shadow`: [answered by another pod already](shadowing.md) and scored here, on the internal port's
+  `/shadow`; nobody waits for it.
+
+A request that ended before it was known what would answer it, such as one refused, is `live` or
+`forced` by its headers.
 
 ## Histograms
 

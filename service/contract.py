@@ -93,6 +93,22 @@ class Classification(_Answer):
     timing_ms: Timing
 
 
+class ShadowModel(ModelName):
+    """Which bundle scored a shadow clip."""
+
+    digest: str = Field(pattern="^sha256:[0-9a-f]{64}$")
+    """sha256 of its bundle.json, as in /v1/model."""
+
+
+class ShadowAnswer(_Answer):
+    """What a candidate makes of a clip that another pod has answered; on the internal port."""
+
+    model: ShadowModel
+    label: str | None
+    score: float | None = Field(ge=0, le=1)
+    decision: Decision
+
+
 class PrecisionChoice(_Answer):
     """Why the precision is what it is."""
 

@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,7 +21,7 @@ from service.contract import MODEL_VERSION, REQUEST_ID, TRACK
 from service.domain import Overloaded, Track, Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,6 +51,8 @@ class Exchange:
     status: int = 0
     problem: str | None = None
     served: Served | None = None
+    ended: Callable[[bool], None] | None = None
+    """To be called when it is over, with whether its clip was answered."""
 
     @staticmethod
     def of(connection: HTTPConnection) -> Exchange:
@@ -91,6 +94,8 @@ class Envelope:
             await self._answer(exchange, scope, receive, labelled_send)
         finally:
             self._close(exchange)
+            if exchange.ended is not None:
+                exchange.ended(exchange.status == HTTPStatus.OK)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         try:

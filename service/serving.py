@@ -34,6 +34,10 @@ from service.precision import Choice
 from service.runner import Runner, Seat, run_each
 from service.settings import Settings
 
+BUSY_S = 0.5
+"""Seconds of work inside from which on what nobody waits for is left out. A client's clip is
+refused much later, and goes to the fallback later too, by default."""
+
 
 class Decoder(Protocol):
     """Where clips are decoded; safe from any thread."""
@@ -161,6 +165,11 @@ class Serving:
         """
         makes_per_s = self._batcher.items_per_s
         return self.admission.asked_per_s / makes_per_s if makes_per_s else 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a clip that came now would wait for as long as `BUSY_S`."""
+        return (self.admission.queue_s or 0.0) >= BUSY_S
 
     def check(self, client: Hashable = None) -> None:
         """Refuse before a body is read: closed, or no room for one more clip or window.

@@ -21,9 +21,10 @@ from service.cors import Cors
 from service.domain import BadRequest, NotReady, Traffic
 from service.envelope import Envelope, Exchange
 from service.guard import Guard, client_of
+from service.guests import Guests
 from service.serving import Served, Serving
 from service.shadow import ROUTE as SHADOW
-from service.shadow import Guests, Sender
+from service.shadow import Sender
 
 V1 = "/v1"
 WEB = Path(__file__).parent / "web"

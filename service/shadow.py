@@ -11,8 +11,15 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -22,9 +29,9 @@ import httpx
 from pydantic import ValidationError
 
 from service.contract import REQUEST_ID, ShadowAnswer
-from service.domain import NotReady, Overloaded, Result
+from service.domain import Result
+from service.lookup import addresses
 from service.metrics import Metrics
-from service.serving import BUSY_S, Serving
 
 logger = logging.getLogger("timbre")
 
@@ -34,10 +41,8 @@ MAX_CLIPS = 8
 """On their way to one candidate at a time, or waiting for their own answer to be sent."""
 MAX_BYTES = 16 * 1024 * 1024
 """Of those clips together."""
-MAX_INSIDE = 4
-"""Shadow clips inside a candidate at a time, whoever sent them."""
 CONNECT_S = 1.0
-"""Seconds to find a candidate's address and connect to it."""
+"""Seconds to find a candidate's address, and to connect to it."""
 TIMEOUT_S = 30.0
 """Seconds that a candidate has for a clip; as long as a client would wait by default."""
 RETRY_S = 10.0
@@ -56,6 +61,7 @@ Outcome: TypeAlias = Literal["paired", "busy", "full", "refused", "failed", "unr
 """What became of a clip: counted as a pair, left out (stable is busy, or too many clips are under
 way), refused by the candidate, not answered as it should be, or the candidate is not there."""
 
+Resolve: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 _REFUSALS = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
@@ -80,6 +86,7 @@ class Sender:
         sample: float,
         busy: Callable[[], bool],
         transport: httpx.AsyncBaseTransport | None = None,
+        resolve: Resolve = addresses,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -92,6 +99,7 @@ class Sender:
             sample: the share of clips to send, above 0 to 1.
             busy: tells that this server has enough to do without.
             transport: in place of the network, for tests.
+            resolve: finds the addresses of a candidate's host.
             clock: gives seconds.
             draw: gives chance, in [0, 1).
         """
@@ -105,7 +113,7 @@ class Sender:
             trust_env=False,  # a proxy would be given the audio
         )
         self._targets = [
-            _Target(name, url.rstrip("/") + ROUTE, self._client, labels, metrics, clock)
+            _Target(name, httpx.URL(url).join(ROUTE), self._client, labels, metrics, resolve, clock)
             for name, url in urls.items()
         ]
         self._sending: set[asyncio.Task[None]] = set()
@@ -157,10 +165,11 @@ class _Target:
     def __init__(  # noqa: PLR0917 - the sender's parts
         self,
         name: str,
-        url: str,
+        url: httpx.URL,
         client: httpx.AsyncClient,
         labels: Collection[str],
         metrics: Metrics,
+        resolve: Resolve,
         clock: Callable[[], float],
     ) -> None:
         self._name = name
@@ -168,7 +177,10 @@ class _Target:
         self._client = client
         self._labels = frozenset(labels)
         self._metrics = metrics
+        self._resolve = resolve
         self._clock = clock
+        self._at = url
+        self._tries = 0
         self._digests: set[str] = set()
         self._clips = 0
         self._bytes = 0
@@ -208,6 +220,8 @@ class _Target:
         try:
             # httpx's own time-outs begin again with every byte.
             async with asyncio.timeout(TIMEOUT_S):
+                if not self._there:
+                    await self._locate()
                 status, body = await self._ask(clip)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             self._leave_alone(error)
@@ -226,10 +240,20 @@ class _Target:
             return "failed"
         return self._pair(clip.result, answer)
 
+    async def _locate(self) -> None:
+        """Look up where the candidate is; of several addresses each try takes the next."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                found = await self._resolve(self._url.host)
+        except OSError as error:  # a time-out is one
+            raise httpx.ConnectError(str(error)) from error
+        self._at = self._url.copy_with(host=found[self._tries % len(found)])
+        self._tries += 1
+
     async def _ask(self, clip: _Clip) -> tuple[int, bytes]:
         """Post a clip; gives the status and the answer, empty where it is too long for one."""
-        headers = {REQUEST_ID: clip.request_id}
-        posted = self._client.stream("POST", self._url, content=clip.data, headers=headers)
+        headers = {"host": self._url.netloc.decode("ascii"), REQUEST_ID: clip.request_id}
+        posted = self._client.stream("POST", self._at, content=clip.data, headers=headers)
         body = bytearray()
         async with posted as answer:
             # Raw, so that nothing is unpacked; it is a generator, which its type doesn't say.
@@ -263,35 +287,3 @@ class _Target:
             difference = candidate.score - stable.score
             metrics.shadow_confidence_difference.labels(*who).observe(difference)
         return "paired"
-
-
-class Guests:
-    """The shadow clips inside a candidate: the first to be refused, before any client's clip."""
-
-    def __init__(self) -> None:
-        """Start with none."""
-        self.inside = 0
-
-    @contextmanager
-    def admitting(self, serving: Serving) -> Iterator[None]:
-        """Let one in meanwhile.
-
-        Such a refusal is no demand: nobody needs more pods for it.
-
-        Raises:
-            NotReady: the server is on its way out.
-            Overloaded: clips would wait, or `MAX_INSIDE` shadows are inside.
-        """
-        if not serving.ready:
-            raise NotReady("The server is shutting down.", RETRY_S)
-        if serving.busy or self.inside >= MAX_INSIDE:
-            raise Overloaded(
-                f"Shadow clips are taken while the queue is below {BUSY_S:g} s and fewer than "
-                f"{MAX_INSIDE} are inside.",
-                RETRY_S,
-            )
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1

@@ -17,8 +17,9 @@ from service.audio import MAX_BODY_BYTES
 from service.bundle import AudioDraft, Bundle, seal
 from service.classifier import Classifier, open_classifier
 from service.contract import ShadowAnswer
+from service.guests import MAX_INSIDE, RETRY_S
 from service.serving import BUSY_S
-from service.shadow import MAX_INSIDE, RETRY_S, Sender
+from service.shadow import Sender
 from tests.support.asking import (
     CLASSIFY,
     HUB,
@@ -82,7 +83,7 @@ async def pair(make: Standing, candidate: Classifier, **settings: Any) -> AsyncI
     async with make(**settings) as stable, make(track="canary") as other:
         other.serving.model = replace(other.serving.model, classifier=candidate)
         app = other.internal._transport.app  # type: ignore[attr-defined]
-        async with shadowing(stable, "http://candidate:3001", app) as sender:
+        async with shadowing(stable, "http://127.0.0.1:3001", app) as sender:
             yield Pair(stable, other, sender)
 
 
@@ -264,7 +265,7 @@ class TestSending:
     async def test_a_candidate_s_own_clips_go_nowhere(self, stand: Stand) -> None:
         """A shadow casts none."""
         app = stand.internal._transport.app  # type: ignore[attr-defined]
-        async with shadowing(stand, "http://itself:1", app) as sender:
+        async with shadowing(stand, "http://127.0.0.1:1", app) as sender:
             assert (await stand.internal.post(ROUTE, content=SPEECH)).status_code == 200
             assert not sender._sending
 

@@ -74,7 +74,7 @@ class Candidate:
 
     def hosts(self) -> list[str]:
         """Name who was asked."""
-        return [request.url.host for request in self.requests]
+        return [request.headers["host"].partition(":")[0] for request in self.requests]
 
 
 class Stage:
@@ -84,6 +84,7 @@ class Stage:
         self.now = 50.0
         self.chance = 0.0
         self.busy = False
+        self.names = {"canary": ["10.0.0.1", "fd00::1"], "baseline": ["10.0.0.2"]}
         self.metrics = Metrics()
         self.candidate = Candidate()
         self.sender = Sender(
@@ -93,9 +94,14 @@ class Stage:
             sample=sample,
             busy=lambda: self.busy,
             transport=httpx.MockTransport(self.candidate),
+            resolve=self.resolve,
             clock=lambda: self.now,
             draw=lambda: self.chance,
         )
+
+    async def resolve(self, host: str) -> list[str]:
+        """Be a name server."""
+        return self.names[host]
 
     def offer(self, data: bytes = CLIP, result: Result = ANGRY, *, answered: bool = True) -> bool:
         """Have a clip answered, or not; tells whether it was taken."""
@@ -150,7 +156,8 @@ class TestPairs:
             assert stage.offer()
             await stage.settled()
         (request,) = stage.candidate.requests
-        assert (request.method, str(request.url)) == ("POST", "http://canary:3001/shadow")
+        assert (request.method, str(request.url)) == ("POST", "http://10.0.0.1:3001/shadow")
+        assert request.headers["host"] == "canary:3001"
         assert request.content == CLIP
         assert request.headers["x-request-id"] == "some-id"
         assert request.headers["accept-encoding"] == "identity"
@@ -299,7 +306,7 @@ class TestRoom:
             await stage.there()
 
             async def answer(request: httpx.Request) -> httpx.Response:
-                there = request.url.host == "baseline"
+                there = request.headers["host"] == "baseline:3001"
                 return await (stage.candidate.score if there else stage.candidate.hang)(request)
 
             stage.candidate.answer = answer
@@ -345,7 +352,7 @@ class TestFailing:
         async with staged(BOTH) as stage:
 
             async def answer(request: httpx.Request) -> httpx.Response:
-                there = request.url.host == "baseline"
+                there = request.headers["host"] == "baseline:3001"
                 act = stage.candidate.score if there else stage.candidate.refuse_to_connect
                 return await act(request)
 
@@ -356,6 +363,40 @@ class TestFailing:
             assert stage.candidate.hosts() == ["baseline"]
             assert stage.clips("unreachable") == 1
             assert stage.clips("paired", "baseline") == 2
+
+    async def test_addresses_are_looked_up_for_a_try_and_taken_in_turns(self) -> None:
+        """A candidate that answers is not looked up again; one that is gone may have moved."""
+        async with staged() as stage:
+            await stage.there()
+            stage.names["canary"] = ["10.0.0.9", "fd00::1"]
+            for answer in (stage.candidate.score, stage.candidate.refuse_to_connect):
+                stage.candidate.answer = answer
+                assert stage.offer()
+                await stage.settled()
+            stage.now += RETRY_S
+            assert stage.offer()
+            await stage.settled()
+        where = [request.url.host for request in stage.candidate.requests]
+        assert where == ["10.0.0.1", "10.0.0.1", "fd00::1"]
+
+    @pytest.mark.parametrize("hangs", [True, False])
+    async def test_a_name_that_nobody_knows_is_unreachable(
+        self, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+    ) -> None:
+        """Whether the name server says so or doesn't answer."""
+        monkeypatch.setattr("service.shadow.CONNECT_S", 0.01)
+
+        async def resolve(_: str) -> list[str]:
+            if hangs:
+                await asyncio.get_running_loop().create_future()
+            raise OSError("Name or service not known")
+
+        async with staged() as stage:
+            stage.sender._targets[0]._resolve = resolve
+            assert stage.offer()
+            await stage.settled()
+            assert stage.clips("unreachable") == 1
+            assert not stage.offer()
 
     async def test_one_that_hangs_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """After its time, and then left alone for a while."""

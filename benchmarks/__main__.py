@@ -28,6 +28,8 @@ from tests.support.audio import encoded, speech_like
 CLIP_S = (1.0, 2.0, 3.0, 3.0, 4.0, 6.0)
 """Lengths of the clips of the load: of the corpora's, and some longer."""
 VOICES = 8
+SENT = 1000
+"""Clips by which the sender of shadows is measured."""
 TOLERANCE = 1e-4
 """Of a probability; the promise is 1e-4 of a logit, which moves a probability less. A reduced
 precision has its gate's bound."""
@@ -190,9 +192,11 @@ def shadow_command(turns: int, rate: float, seconds: float) -> None:
     """What shadowing costs clients: latency with candidates and without, in turns."""
     arms = len(shadow.arms(0, 0, 0))
     with tqdm(total=turns * arms, unit="server") as bar:
+        sending = shadow.sending(SENT)
         figures = shadow.costs(turns, rate, seconds, bar.update)
     load_said = {"clips_per_s": rate, "seconds": seconds, "turns": turns}
-    _print({"machine": machine(), "load": load_said, "arms": figures})
+    said = {"machine": machine(), "sender_cpu_us": sending, "load": load_said, "arms": figures}
+    _print(said)
 
 
 main.add_command(peers)

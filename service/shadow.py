@@ -137,6 +137,11 @@ class Sender:
         takers = [target for target in targets if target.reserve(len(data))]
         return partial(self._ended, takers, _Clip(data, result, request_id)) if takers else None
 
+    async def settled(self) -> None:
+        """Return when no clip is under way."""
+        while self._sending:
+            await asyncio.wait(self._sending)
+
     async def close(self) -> None:
         """Take no more, and drop what is under way: a candidate that hangs is not waited for."""
         self._closed = True

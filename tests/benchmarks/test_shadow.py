@@ -7,7 +7,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from benchmarks.shadow import ALONE, Turn, arms, at_once, figures
+from benchmarks.shadow import ALONE, Turn, arms, at_once, figures, sending
 from service.contract import ShadowAnswer
 from service.settings import Settings, load
 
@@ -32,6 +32,12 @@ async def test_the_stub_answers_as_a_candidate() -> None:
     async with httpx.AsyncClient(transport=transport, base_url="http://stub") as client:
         answer = await client.post("/shadow", content=b"a clip")
     ShadowAnswer.model_validate_json(answer.content)
+
+
+def test_a_clip_costs_next_to_nothing_where_nobody_is_there() -> None:
+    """And more where it is sent."""
+    costs = sending(3)
+    assert 0 < costs["nobody there"] < costs["sent"]
 
 
 def test_ratios_are_to_the_same_turn() -> None:

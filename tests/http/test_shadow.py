@@ -98,8 +98,7 @@ class Pair:
     async def settled(self) -> None:
         """Wait until no clip is under way."""
         async with asyncio.timeout(PATIENCE_S):
-            while self.sender._sending:
-                await asyncio.wait(self.sender._sending)
+            await self.sender.settled()
 
     def clips(self, outcome: str) -> float:
         """Read what became of clips."""

@@ -113,8 +113,7 @@ class Stage:
     async def settled(self) -> None:
         """Wait until nothing is under way."""
         async with asyncio.timeout(PATIENCE_S):
-            while self.sender._sending:
-                await asyncio.wait(self.sender._sending)
+            await self.sender.settled()
 
     async def there(self) -> None:
         """Have the candidate known to answer, which takes a clip."""

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from tqdm.auto import tqdm
 
-from benchmarks import augmentation, decoding, load, queueing, recordings, shed
+from benchmarks import augmentation, decoding, load, queueing, recordings, shadow, shed
 from benchmarks.peers.command import peers, report_command
 from benchmarks.server import running
 from benchmarks.soak.command import soak, soak_report
@@ -28,6 +28,8 @@ from tests.support.audio import encoded, speech_like
 CLIP_S = (1.0, 2.0, 3.0, 3.0, 4.0, 6.0)
 """Lengths of the clips of the load: of the corpora's, and some longer."""
 VOICES = 8
+SENT = 1000
+"""Clips by which the sender of shadows is measured."""
 TOLERANCE = 1e-4
 """Of a probability; the promise is 1e-4 of a logit, which moves a probability less. A reduced
 precision has its gate's bound."""
@@ -180,6 +182,21 @@ def queue_command(clips: int) -> None:
 def shed_command(requests: int) -> None:
     """What a clip that is refused at the gate costs the server, and how soon its client knows."""
     _print({"machine": machine(), **shed.costs(requests)})
+
+
+@main.command(name="shadow")
+@click.option("--turns", default=7, help="Turns of all arms.")
+@click.option("--rate", default=20.0, help="Clips of 3 s a second; keep well below capacity.")
+@click.option("--seconds", default=15.0, help="Of each arm in a turn.")
+def shadow_command(turns: int, rate: float, seconds: float) -> None:
+    """What shadowing costs clients: latency with candidates and without, in turns."""
+    arms = len(shadow.arms(0, 0, 0))
+    with tqdm(total=turns * arms, unit="server") as bar:
+        sending = shadow.sending(SENT)
+        figures = shadow.costs(turns, rate, seconds, bar.update)
+    load_said = {"clips_per_s": rate, "seconds": seconds, "turns": turns}
+    said = {"machine": machine(), "sender_cpu_us": sending, "load": load_said, "arms": figures}
+    _print(said)
 
 
 main.add_command(peers)

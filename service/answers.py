@@ -13,6 +13,8 @@ from service.contract import (
     PrecisionChoice,
     ScoredLabel,
     SegmentAnswer,
+    ShadowAnswer,
+    ShadowModel,
     Timing,
 )
 from service.domain import Result, Track
@@ -75,6 +77,22 @@ def ranking(result: Result, top_k: int | None) -> list[ScoredLabel]:
     """All labels, or the first `top_k`, likeliest first: the Hugging Face contract's answer."""
     ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])
     return [ScoredLabel(label=label, score=score) for label, score in ranked[:top_k]]
+
+
+def shadow(serving: Serving, served: Served) -> ShadowAnswer:
+    """Tell another pod what this one makes of its clip."""
+    manifest = served.model.manifest
+    return ShadowAnswer(
+        model=ShadowModel(
+            name=manifest.name,
+            version=manifest.version,
+            track=serving.settings.track,
+            digest=served.model.classifier.runner.bundle.digest,
+        ),
+        label=served.result.label,
+        score=served.result.score,
+        decision=served.result.decision,
+    )
 
 
 def model_facts(serving: Serving) -> ModelFacts:

@@ -35,11 +35,14 @@ from service.bundle import open_bundle
 from service.classifier import open_classifier
 from service.connections import Connection, Crowd, room_for
 from service.decoding.pool import DecoderPool
+from service.domain import Track
 from service.envelope import JsonFormatter
 from service.http import Desk, create_app, create_internal_app
 from service.internal import InternalServer, listen
 from service.metrics import Metrics
+from service.runtime import cpu_features
 from service.serving import Model, Serving
+from service.shadow import Sender
 from service.speeds import cache_folder, choose_precision
 from service.startup import verify
 from service.supervision import end_with_worker
@@ -137,6 +140,7 @@ class Timbre:
             _load_tokens(desk.tokens)
             self.internal = _internal_server()
             self.serving = desk.serving = _load()
+            desk.shadow = _sender(self.serving)
         except Exception as error:
             logger.critical("cannot start: %s", error)
             _end_supervisor()
@@ -161,6 +165,8 @@ class Timbre:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def shutdown(self) -> None:
         """Answer what is inside; the internal port is the last to close."""
+        if desk.shadow is not None:
+            await desk.shadow.close()
         await self.serving.close()
         if self.internal is not None:
             await self.internal.close()
@@ -204,6 +210,21 @@ def _load() -> Serving:
     return Serving(model, settings, metrics, decoders, fallback=fallback)
 
 
+def _sender(serving: Serving) -> Sender | None:
+    """Make what sends clips to candidates, where this pod is to."""
+    if settings.track is not Track.STABLE or not settings.shadow_urls:
+        return None
+    candidates = ", ".join(settings.shadow_urls)
+    logger.info("shadowing %g of the live clips to %s", settings.shadow_sample, candidates)
+    return Sender(
+        settings.shadow_urls,
+        serving.model.manifest.labels,
+        serving.metrics,
+        sample=settings.shadow_sample,
+        busy=lambda: serving.busy,
+    )
+
+
 def _model(folder: Path) -> Model:
     """Open a bundle in the precision that is best here, and warm it up."""
     bundle = open_bundle(folder)
@@ -244,6 +265,7 @@ def _labels(model: Model) -> dict[str, str]:
         "streams": str(runner.runtime.streams),
         "threads": str(runner.runtime.threads),
         "track": settings.track.value,
+        "cpu_features": ",".join(cpu_features()),
     }
 
 
@@ -278,6 +300,8 @@ def _log_json(level: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # A logger that reaches no handler is not asked at all: our own line has what uvicorn's has.
     logging.getLogger("uvicorn.access").propagate = False
+    # A line for each clip that is sent to a candidate.
+    logging.getLogger("httpx").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     for name in ("bentoml", "timbre"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

@@ -93,6 +93,22 @@ class Classification(_Answer):
     timing_ms: Timing
 
 
+class ShadowModel(ModelName):
+    """Which bundle scored a shadow clip."""
+
+    digest: str = Field(pattern="^sha256:[0-9a-f]{64}$")
+    """sha256 of its bundle.json, as in /v1/model."""
+
+
+class ShadowAnswer(_Answer):
+    """What a candidate makes of a clip that another pod has answered; on the internal port."""
+
+    model: ShadowModel
+    label: str | None
+    score: float | None = Field(ge=0, le=1)
+    decision: Decision
+
+
 class PrecisionChoice(_Answer):
     """Why the precision is what it is."""
 
@@ -167,6 +183,8 @@ MODEL_VERSION = "x-model-version"
 SERVER_TIMING = "server-timing"
 BATCH = "x-batch"
 FALLBACK = "x-model-fallback"
+TRACK = "x-timbre-track"
+"""Of a request: the side of a rollout that a gateway may lead it to."""
 
 _TEXT = {"type": "string"}
 _HEADERS = {
@@ -240,7 +258,7 @@ def openapi(*, tokens: bool) -> dict[str, Any]:
                             "description": "Also give each window's result.",
                             "schema": {"type": "boolean", "default": False},
                         },
-                        _REQUEST_ID_PARAMETER,
+                        *_REQUEST_PARAMETERS,
                     ],
                     "requestBody": {
                         "required": True,
@@ -259,7 +277,7 @@ def openapi(*, tokens: bool) -> dict[str, Any]:
                     "summary": "Classify, by the Hugging Face inference contract",
                     "description": "For huggingface_hub's InferenceClient(model=URL). An empty "
                     f"list means that no speech was found. {limits}",
-                    "parameters": [_REQUEST_ID_PARAMETER],
+                    "parameters": [*_REQUEST_PARAMETERS],
                     "requestBody": {
                         "required": True,
                         "content": {
@@ -291,7 +309,7 @@ def openapi(*, tokens: bool) -> dict[str, Any]:
                     "operationId": "model",
                     "tags": ["Model"],
                     "summary": "The facts of the model that is served",
-                    "parameters": [_REQUEST_ID_PARAMETER],
+                    "parameters": [*_REQUEST_PARAMETERS],
                     "responses": {
                         "200": _answer("The facts", "ModelFacts", _HEADERS),
                         **_problems((*refused, 503)),
@@ -313,6 +331,16 @@ _REQUEST_ID_PARAMETER = {
     "description": "An id to find the request by; up to 128 letters, digits, '.', '_', ':', '-'.",
     "schema": {"type": "string"},
 }
+_TRACK_PARAMETER = {
+    "name": TRACK,
+    "in": "header",
+    "description": "Ask for one side of a rollout, to try it: "
+    + ", ".join(f"`{track}`" for track in Track)
+    + ". A gateway may route by it; a server answers whatever reaches it, and only counts such "
+    "requests apart. Anything else counts as not sent.",
+    "schema": {"type": "string"},
+}
+_REQUEST_PARAMETERS = (_REQUEST_ID_PARAMETER, _TRACK_PARAMETER)
 _SECURITY_SCHEMES = {
     "token": {
         "type": "http",

@@ -39,6 +39,19 @@ class Track(StrEnum):
     BASELINE = "baseline"
 
 
+class Traffic(StrEnum):
+    """Why a clip is here, and by which model: figures of one kind are not those of another."""
+
+    LIVE = "live"
+    """Sent by a client, wherever the gateway's weights led it."""
+    FORCED = "forced"
+    """Sent by a client that named the track: somebody who tries it."""
+    FALLBACK = "fallback"
+    """Answered by the faster model, because the queue was long."""
+    SHADOW = "shadow"
+    """Sent by another pod that has answered it already: scored, not answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """The audio of one request, decoded.

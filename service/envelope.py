@@ -9,6 +9,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,11 +17,11 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 
 from service import problems
-from service.contract import MODEL_VERSION, REQUEST_ID
-from service.domain import Overloaded
+from service.contract import MODEL_VERSION, REQUEST_ID, TRACK
+from service.domain import Overloaded, Track, Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,6 +34,7 @@ CLIENT_GONE = 499
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACKS = frozenset(Track)
 _SCOPE_KEY = "timbre.exchange"
 
 
@@ -44,10 +46,13 @@ class Exchange:
     traceparent: str | None
     route: str
     method: str
+    traffic: Traffic = Traffic.LIVE
     started: float = field(default_factory=time.monotonic)
     status: int = 0
     problem: str | None = None
     served: Served | None = None
+    ended: Callable[[bool], None] | None = None
+    """To be called when it is over, with whether its clip was answered."""
 
     @staticmethod
     def of(connection: HTTPConnection) -> Exchange:
@@ -89,6 +94,8 @@ class Envelope:
             await self._answer(exchange, scope, receive, labelled_send)
         finally:
             self._close(exchange)
+            if exchange.ended is not None:
+                exchange.ended(exchange.status == HTTPStatus.OK)
 
     async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -121,6 +128,7 @@ class Envelope:
             traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
             route=path if path in self._paths else "other",
             method=scope["method"],
+            traffic=Traffic.FORCED if headers.get(TRACK) in _TRACKS else Traffic.LIVE,
         )
 
     def _label(self, headers: MutableHeaders, exchange: Exchange) -> None:
@@ -137,13 +145,14 @@ class Envelope:
         serving = self._desk.serving
         if serving is not None:
             metrics = serving.metrics
-            metrics.requests.labels(exchange.route, str(exchange.status)).inc()
+            traffic = exchange.served.traffic if exchange.served else exchange.traffic
+            metrics.requests.labels(exchange.route, str(exchange.status), traffic).inc()
             # Refusals are quick, and would hide under overload how slow answers have become.
             if exchange.served is not None:
-                metrics.request_seconds.labels(exchange.route).observe(seconds)
+                metrics.request_seconds.labels(exchange.route, traffic).observe(seconds)
             if exchange.problem:
                 metrics.problems.labels(exchange.problem).inc()
-            if exchange.problem == Overloaded.slug:
+            if exchange.problem == Overloaded.slug and traffic is not Traffic.SHADOW:
                 metrics.refusal_seconds.observe(seconds)
         if logger.isEnabledFor(logging.INFO):
             logger.info("request", extra={"fields": _fields(exchange, seconds, serving)})

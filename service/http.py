@@ -18,10 +18,13 @@ from service import answers, bodies, contract
 from service.access import Tokens
 from service.batching import NOT_READY_RETRY_S
 from service.cors import Cors
-from service.domain import BadRequest, NotReady
+from service.domain import BadRequest, NotReady, Traffic
 from service.envelope import Envelope, Exchange
 from service.guard import Guard, client_of
+from service.guests import Guests
 from service.serving import Served, Serving
+from service.shadow import ROUTE as SHADOW
+from service.shadow import Sender
 
 V1 = "/v1"
 WEB = Path(__file__).parent / "web"
@@ -41,7 +44,10 @@ _Ranking = RootModel[list[contract.ScoredLabel]]
 
 
 class Desk:
-    """What the routes share: who is let in, the serving side once loaded, and the bytes held."""
+    """What the routes share: who is let in, the serving side once loaded, and the bytes held.
+
+    And where clips go when they are answered, if they go anywhere.
+    """
 
     def __init__(self, tokens: Tokens | None = None) -> None:
         """Start without a model: requests get 503 until `serving` is set.
@@ -51,6 +57,7 @@ class Desk:
         """
         self.tokens = tokens
         self.serving: Serving | None = None
+        self.shadow: Sender | None = None
         self.render_metrics: Callable[[], bytes] = bytes
         self.buffers = bodies.Buffers()
 
@@ -96,7 +103,10 @@ def create_app(
 def create_internal_app(desk: Desk) -> ASGIApp:
     """Make the ASGI app of the internal port: what no gateway may reach, and needs no token."""
     routes = _Routes(desk)
-    table = [Route("/metrics", routes.metrics, methods=["GET"])]
+    table = [
+        Route("/metrics", routes.metrics, methods=["GET"]),
+        Route(SHADOW, routes.shadow, methods=["POST"]),
+    ]
     return Envelope(_router(table), desk, {route.path for route in table})
 
 
@@ -113,6 +123,7 @@ class _Routes:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._guests = Guests()
         self._openapi = contract.openapi(tokens=desk.tokens is not None)
 
     async def classify(self, request: Request) -> Response:
@@ -168,6 +179,14 @@ class _Routes:
         text = await asyncio.to_thread(self._desk.render_metrics)
         return Response(text, media_type="text/plain; version=1.0.0; charset=utf-8")
 
+    async def shadow(self, request: Request) -> Response:
+        """POST /shadow: score a clip that another pod has answered."""
+        Exchange.of(request).traffic = Traffic.SHADOW
+        serving = self._desk.open()
+        with self._guests.admitting(serving):
+            served = await self._serve(request, bodies.MAX_RAW_BYTES, _as_is)
+        return _json(answers.shadow(serving, served))
+
     async def _serve(self, request: Request, limit: int, unwrap: Unwrap) -> Served:
         """Read, unwrap and classify a body, or stop as soon as the client is gone."""
         serving, exchange = self._desk.open(), Exchange.of(request)
@@ -185,8 +204,11 @@ class _Routes:
             if len(data) > bodies.MAX_RAW_BYTES:
                 raise bodies.too_large(bodies.MAX_RAW_BYTES)
             exchange.served = await _while_connected(
-                request, serving.classify(data, deadline=deadline, client=client)
+                request,
+                serving.classify(data, deadline=deadline, client=client, traffic=exchange.traffic),
             )
+        if self._desk.shadow is not None and exchange.served.traffic is Traffic.LIVE:
+            exchange.ended = self._desk.shadow.take(data, exchange.served.result, exchange.id)
         return exchange.served
 
 

@@ -27,6 +27,8 @@ fine ones."""
 REFUSAL_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 """Seconds: a refusal is quick or it is not, and 50 ms is what it may take."""
 BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+DIFFERENCE_BUCKETS = tuple(step / 20 for step in range(-20, 21))
+"""Of confidence. As some are below 0, Prometheus' format has no sum of them."""
 DURATION_BUCKETS = (0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60)
 
 
@@ -49,7 +51,10 @@ class Metrics(BatchObserver):
             registry=registry,
         )
         self.requests = Counter(
-            "timbre_requests", "Requests answered", ["route", "status"], registry=registry
+            "timbre_requests",
+            "Requests answered",
+            ["route", "status", "traffic"],
+            registry=registry,
         )
         self.connections = Gauge(
             "timbre_connections", "Connections that are open, idle ones too", registry=registry
@@ -63,13 +68,13 @@ class Metrics(BatchObserver):
         self.request_seconds = Histogram(
             "timbre_request_seconds",
             "Seconds from a request's headers to the end of its answer, of clips classified",
-            ["route"],
+            ["route", "traffic"],
             buckets=FINE_BUCKETS,
             registry=registry,
         )
         self.refusal_seconds = Histogram(
             "timbre_refusal_seconds",
-            "Seconds from a request's headers to the end of its refusal with 429",
+            "Seconds from a request's headers to the end of its refusal with 429, but for shadows",
             buckets=REFUSAL_BUCKETS,
             registry=registry,
         )
@@ -79,12 +84,13 @@ class Metrics(BatchObserver):
         self.decisions = Counter(
             "timbre_decisions",
             "Clips classified; label is empty without speech",
-            ["decision", "label"],
+            ["decision", "label", "traffic"],
             registry=registry,
         )
         self.confidence = Histogram(
             "timbre_confidence",
             "Calibrated confidence of the best label",
+            ["traffic"],
             buckets=[step / 20 for step in range(4, 21)],
             registry=registry,
         )
@@ -154,6 +160,31 @@ class Metrics(BatchObserver):
         )
         self.fallback_clips = Counter(
             "timbre_fallback_clips", "Clips that the fallback classified", registry=registry
+        )
+        self.shadow_clips = Counter(
+            "timbre_shadow_clips",
+            "Clips of the sample for a candidate, by what became of them",
+            ["candidate", "outcome"],
+            registry=registry,
+        )
+        self.shadow_pairs = Counter(
+            "timbre_shadow_pairs",
+            "Clips that a candidate scored too, by both labels; empty without speech",
+            ["candidate", "digest", "stable_label", "candidate_label"],
+            registry=registry,
+        )
+        self.shadow_decisions = Counter(
+            "timbre_shadow_decisions",
+            "Clips that a candidate scored too, by both decisions",
+            ["candidate", "digest", "stable_decision", "candidate_decision"],
+            registry=registry,
+        )
+        self.shadow_confidence_difference = Histogram(
+            "timbre_shadow_confidence_difference",
+            "A candidate's confidence minus stable's, where both found speech",
+            ["candidate", "digest"],
+            buckets=DIFFERENCE_BUCKETS,
+            registry=registry,
         )
         self.demand = Gauge(
             "timbre_demand",

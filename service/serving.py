@@ -25,6 +25,7 @@ from service.domain import (
     NotReady,
     Overloaded,
     Result,
+    Traffic,
 )
 from service.fallback import Switch
 from service.manifest import Manifest
@@ -32,6 +33,10 @@ from service.metrics import Metrics
 from service.precision import Choice
 from service.runner import Runner, Seat, run_each
 from service.settings import Settings
+
+BUSY_S = 0.5
+"""Seconds of work inside from which on what nobody waits for is left out. A client's clip is
+refused much later, and goes to the fallback later too, by default."""
 
 
 class Decoder(Protocol):
@@ -68,6 +73,7 @@ class Served:
     """A clip's result by `model`; where its time went, in seconds, and its largest batch."""
 
     model: Model
+    traffic: Traffic
     heard: Heard
     result: Result
     decode_s: float
@@ -160,6 +166,11 @@ class Serving:
         makes_per_s = self._batcher.items_per_s
         return self.admission.asked_per_s / makes_per_s if makes_per_s else 0.0
 
+    @property
+    def busy(self) -> bool:
+        """Whether a clip that came now would wait for as long as `BUSY_S`."""
+        return (self.admission.queue_s or 0.0) >= BUSY_S
+
     def check(self, client: Hashable = None) -> None:
         """Refuse before a body is read: closed, or no room for one more clip or window.
 
@@ -175,10 +186,18 @@ class Serving:
         with self._counted():
             self.admission.refuse(reason)
 
-    async def classify(self, data: bytes, *, deadline: float, client: Hashable = None) -> Served:
+    async def classify(
+        self,
+        data: bytes,
+        *,
+        deadline: float,
+        client: Hashable = None,
+        traffic: Traffic = Traffic.LIVE,
+    ) -> Served:
         """Classify a clip by `deadline` (seconds of `clock`); cancelling drops what is queued.
 
-        `client` is whatever tells whose clip it is, for no one to have more than their share.
+        `client` is whatever tells whose clip it is, for no one to have more than their share. A
+        shadow is scored by the model itself, never by the fallback: it is the model that is judged.
 
         Raises:
             TimbreError: what `Classifier.hear` raises, Overloaded, DeadlineExceeded, NotReady or
@@ -190,7 +209,9 @@ class Serving:
         self._empty.clear()
         try:
             self._watch_queue()
-            model = self.fallback if self.fallback and self._switch.on else self.model
+            model = self.model
+            if self.fallback and self._switch.on and traffic is not Traffic.SHADOW:
+                model, traffic = self.fallback, Traffic.FALLBACK
             heard = await self._hear(data, model.classifier, deadline, client)
             decode_s = self.clock() - started
             self.metrics.decode_seconds.observe(decode_s)
@@ -201,9 +222,10 @@ class Serving:
                 self._empty.set()
             self._watch_queue()  # the last clip of a rush sees its end
         result = model.classifier.conclude(heard, batched.answers)
-        self._measure(model, heard, result)
+        self._measure(traffic, heard, result)
         return Served(
             model,
+            traffic,
             heard,
             result,
             decode_s,
@@ -284,13 +306,13 @@ class Serving:
             seats = [(runner, window) for window in heard.batch]
             return await self._batcher.submit(seats, deadline=deadline)
 
-    def _measure(self, model: Model, heard: Heard, result: Result) -> None:
-        if model is self.fallback:
+    def _measure(self, traffic: Traffic, heard: Heard, result: Result) -> None:
+        if traffic is Traffic.FALLBACK:
             self.metrics.fallback_clips.inc()
         self.metrics.clip_seconds.observe(heard.clip.duration_s)
-        self.metrics.decisions.labels(result.decision, result.label or "").inc()
+        self.metrics.decisions.labels(result.decision, result.label or "", traffic).inc()
         if result.score is not None:
-            self.metrics.confidence.observe(result.score)
+            self.metrics.confidence.labels(traffic).observe(result.score)
 
 
 def _require_same_labels(model: Manifest, fallback: Manifest) -> None:

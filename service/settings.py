@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -29,9 +30,12 @@ from service.runtime import cpus
 
 PREFIX = "TIMBRE_"
 MAX_STREAMS = 64
+CANDIDATES = (Track.CANARY.value, Track.BASELINE.value)
+"""What clips may be shadowed to: a new version, and a fresh copy of the old one."""
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _DEFAULT_PORT = re.compile(r"http://[^/]*:80|https://[^/]*:443")
+_ADDRESS = re.compile(r"http://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}/?")
 _INJECTED_PORT = re.compile(r"(tcp|udp|sctp)://.*")
 
 
@@ -54,6 +58,33 @@ def _origins(text: object) -> object:
                 "http://localhost:8000 (lower case, no path, not the scheme's own port), or * alone"
             )
     return origins
+
+
+def _candidates(text: object) -> object:
+    """Split a list of candidates and where their internal ports are."""
+    if not isinstance(text, str):
+        return text
+    found: dict[str, str] = {}
+    for pair in text.split(","):
+        name, _, url = pair.strip().partition("=")
+        if name not in CANDIDATES or not _is_address(url):
+            raise ValueError(
+                f"{pair.strip()!r} is none of {' and '.join(CANDIDATES)} with the address of its "
+                "internal port, such as canary=http://timbre-canary:3001"
+            )
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = url
+    return found
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL is a host's and a port's, and nothing more."""
+    try:
+        parts = urlsplit(url)
+        return _ADDRESS.fullmatch(url) is not None and parts.port != 0
+    except ValueError:  # a port above 65,535, or brackets around something else
+        return False
 
 
 class Settings(BaseModel):
@@ -130,6 +161,11 @@ class Settings(BaseModel):
     """Port of /metrics and what else no gateway may reach; 0 for none."""
     internal_host: IPvAnyAddress = IPv4Address("127.0.0.1")
     """Address that port is opened on; `timbre serve` takes its --host where this is not set."""
+    shadow_urls: Annotated[Mapping[str, str], BeforeValidator(_candidates)] = {}
+    """Candidates that score a sample of the live clips too, once these are answered, and where
+    their internal ports are. For stable; other tracks shadow to nobody."""
+    shadow_sample: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the live clips that candidates are sent."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged; each request is one `info` line."""
 

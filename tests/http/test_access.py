@@ -178,7 +178,8 @@ class TestTraces:
     async def test_it_is_counted_by_route(self, guarded: Stand) -> None:
         """The counter of requests has the status, and that of problems the type."""
         await post(guarded)
-        assert guarded.sample("timbre_requests_total", route=CLASSIFY, status="401") == 1
+        refused = {"route": CLASSIFY, "status": "401", "traffic": "live"}
+        assert guarded.sample("timbre_requests_total", **refused) == 1
         assert guarded.sample("timbre_problems_total", type="unauthorized") == 1
 
     async def test_tokens_are_neither_logged_nor_answered(

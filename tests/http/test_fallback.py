@@ -75,6 +75,10 @@ async def test_a_clip_that_would_wait_goes_to_the_fallback_and_says_so(
             assert answer.json()["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
             assert answer.json()["decision"] == expected.decision
         assert stand.sample("timbre_fallback_clips_total") == 1
+        for traffic, clips in (("live", 2), ("fallback", 1)):
+            labels = {"route": CLASSIFY, "traffic": traffic}
+            assert stand.sample("timbre_request_seconds_count", **labels) == clips
+            assert stand.sample("timbre_confidence_count", traffic=traffic) == clips
 
 
 @pytest.mark.asyncio

@@ -74,7 +74,7 @@ class TestLeaving:
         stand.let_go()
         assert (await staying).status_code == 200
         assert sum(stand.runner.batches) == WINDOWS
-        gone = {"route": CLASSIFY, "status": str(CLIENT_GONE)}
+        gone = {"route": CLASSIFY, "status": str(CLIENT_GONE), "traffic": "live"}
         assert stand.sample("timbre_requests_total", **gone) == 1
 
     async def test_leaving_while_the_clip_is_decoded(self, make: Standing) -> None:
@@ -109,6 +109,6 @@ class TestLeaving:
             "headers": [],
         }
         await stand.app(scope, receive, send)
-        gone = {"route": CLASSIFY, "status": str(CLIENT_GONE)}
+        gone = {"route": CLASSIFY, "status": str(CLIENT_GONE), "traffic": "live"}
         assert stand.sample("timbre_requests_total", **gone) == 1
         assert stand.desk.buffers.held == 0

@@ -33,6 +33,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
 
 
 Lines = Callable[[], list[dict[str, Any]]]
+LIVE = {"route": CLASSIFY, "traffic": "live"}
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -93,11 +94,11 @@ class TestMetrics:
         await post(stand)
         await post(stand, b"no audio")
         for status, count in (("200", 1), ("400", 1)):
-            counted = stand.sample("timbre_requests_total", route=CLASSIFY, status=status)
-            assert counted == count
+            labels = {"route": CLASSIFY, "status": status, "traffic": "live"}
+            assert stand.sample("timbre_requests_total", **labels) == count
         assert stand.sample("timbre_problems_total", type="not-audio") == 1
         # How long answers take is told of clips that were classified.
-        assert stand.sample("timbre_request_seconds_count", route=CLASSIFY) == 1
+        assert stand.sample("timbre_request_seconds_count", **LIVE) == 1
 
     async def test_a_client_cannot_make_series(self, stand: Stand) -> None:
         """Paths, methods, ids and content types that nobody knows leave no label behind."""
@@ -119,11 +120,35 @@ class TestMetrics:
             line.rpartition(" ")[0] for line in answer.text.splitlines() if not line.startswith("#")
         }
 
+    @pytest.mark.parametrize(
+        ("sent", "traffic"),
+        [
+            *(("stable", "forced"), ("canary", "forced"), ("baseline", "forced")),
+            *(("", "live"), ("Canary", "live"), ("x" * 100, "live")),
+        ],
+    )
+    async def test_a_request_that_names_its_track_is_counted_apart(
+        self, stand: Stand, sent: str, traffic: str
+    ) -> None:
+        """Who tries a version is no sample of who uses it; what is no track counts as not sent."""
+        headers = {"x-timbre-track": sent}
+        answer = (await stand.client.post(CLASSIFY, content=SPEECH, headers=headers)).json()
+        await stand.client.post(CLASSIFY, content=b"no audio", headers=headers)
+        for status in ("200", "400"):
+            labels = {"route": CLASSIFY, "status": status, "traffic": traffic}
+            assert stand.sample("timbre_requests_total", **labels) == 1
+        route = {"route": CLASSIFY, "traffic": traffic}
+        assert stand.sample("timbre_request_seconds_count", **route) == 1
+        decided = {"decision": answer["decision"], "label": answer["label"], "traffic": traffic}
+        assert stand.sample("timbre_decisions_total", **decided) == 1
+        assert stand.sample("timbre_confidence_count", traffic=traffic) == 1
+
     async def test_a_clip_is_measured_on_its_way(self, stand: Stand) -> None:
         label = (await post(stand)).json()
-        decided = {"decision": label["decision"], "label": label["label"]}
+        decided = {"decision": label["decision"], "label": label["label"], "traffic": "live"}
         assert stand.sample("timbre_decisions_total", **decided) == 1
-        for name in ("confidence", "clip_seconds", "decode_seconds", "queue_seconds"):
+        assert stand.sample("timbre_confidence_count", traffic="live") == 1
+        for name in ("clip_seconds", "decode_seconds", "queue_seconds"):
             assert stand.sample(f"timbre_{name}_count") == 1, name
         assert stand.sample("timbre_batch_windows_sum") == WINDOWS
         assert stand.sample("timbre_admitted_windows_total") == WINDOWS
@@ -163,4 +188,4 @@ class TestMetrics:
             await first
             assert problem(await post(stand, b"no audio")) == "not-audio"
             assert stand.sample("timbre_refusal_seconds_count") == 1
-            assert stand.sample("timbre_request_seconds_count", route=CLASSIFY) == 1
+            assert stand.sample("timbre_request_seconds_count", **LIVE) == 1

@@ -13,7 +13,7 @@ from tests.support.monitoring import Query, Selector
 INFO_LABELS = {
     "timbre_model_info": {
         *("name", "version", "digest", "runtime", "precision"),
-        *("precision_reason", "streams", "threads", "track"),
+        *("precision_reason", "streams", "threads", "track", "cpu_features"),
     }
 }
 """What app.py tells of a model; a live server is asked in test_live.py."""

@@ -26,6 +26,8 @@ OWNED = frozenset(
         "fallback_bundle",
         "internal_host",
         "internal_port",
+        "shadow_sample",
+        "shadow_urls",
         "token_file",
         "track",
     }

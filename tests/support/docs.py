@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,9 @@ METRICS = """\
 
 `GET /metrics` on [the internal port](access.md) has these in Prometheus' text format, beside the
 process's own CPU, memory and file descriptors (`process_*`, `python_*`). A histogram `x` is the
-series `x_bucket`, `x_sum` and `x_count`; a label's values are a closed set, never anything that a
-client sends. [What to scale on](#demand) and [how fine the histograms are](#histograms) is below.
+series `x_bucket`, `x_sum` and `x_count`, without the sum where there are values below 0; a label's
+values are a closed set, never anything that a client sends. [What to scale on](#demand),
+[whose clips are counted](#traffic) and [how fine the histograms are](#histograms) is below.
 
 """
 
@@ -68,6 +69,19 @@ times what a pod can do it reads about 10.
 - A clip refused before it was read counts as many windows as clips had of late.
 - It knows of the engine only. Where decoding takes more of the CPU than the model does, scale on
   CPU too.
+
+## Traffic
+
+The label `traffic` keeps apart clips that say different things of a model:
+
+- `live`: sent by a client. Errors, latencies and decisions of users are these.
+- `forced`: sent with the header `x-timbre-track`, which asks the gateway for one side of a rollout.
+- `fallback`: answered by [the fallback](fallback.md), hence by another model.
+- `shadow`: [answered by another pod already](shadowing.md) and scored here, on the internal port's
+  `/shadow`; nobody waits for it.
+
+A request that ended before it was known what would answer it, such as one refused, is `live` or
+`forced` by its headers.
 
 ## Histograms
 
@@ -99,6 +113,7 @@ KINDS: dict[Any, str] = {
     Path | None: "a path",
     bool: "`true`, `false`",
     tuple[str, ...]: "origins between commas, or `*`",
+    Mapping[str, str]: "`canary=URL`, `baseline=URL`, or both with a comma between",
     IPvAnyAddress: "an IP address",
 }
 """Types of settings whose values are not listed, in words."""
@@ -150,7 +165,7 @@ def _default(field: FieldInfo) -> str:
     default = field.default
     if default == DEFAULT_BUNDLE:
         return "the embedded model"
-    if default in {None, ()}:
+    if default is None or default in ((), {}):
         return "none"
     if isinstance(default, bool):
         return f"`{default}`".lower()

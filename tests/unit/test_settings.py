@@ -57,6 +57,8 @@ def test_without_variables_everything_has_its_default() -> None:
         ("cors_origins", "https://a.example,http://b:8", ("https://a.example", "http://b:8")),
         ("internal_port", "3001", 3001),
         ("internal_host", "::", IPv6Address("::")),
+        ("shadow_urls", "canary=http://c:3001", {"canary": "http://c:3001"}),
+        ("shadow_sample", "1", 1.0),
         ("log_level", "debug", "debug"),
     ],
 )
@@ -92,6 +94,7 @@ def test_an_empty_variable_is_not_set(field: str) -> None:
         ("deadline_s", 0.001, 600, 0.001),
         ("body_timeout_s", 0.001, 600, 0.001),
         ("drain_s", 0, 600, 0.001),
+        ("shadow_sample", 0.001, 1, 0.001),
         ("stuck_s", 0.001, 3600, 0.001),
         ("internal_port", 0, 65_535, 1),
     ],
@@ -173,6 +176,46 @@ def test_all_origins_stand_alone_and_none_is_empty(text: str) -> None:
     """Beside others, all would be meant by mistake."""
     with pytest.raises(SettingsError, match="TIMBRE_CORS_ORIGINS"):
         load({"TIMBRE_CORS_ORIGINS": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("baseline=http://b.audio.svc:3001", {"baseline": "http://b.audio.svc:3001"}),
+        (
+            " canary=http://10.0.0.1:1 , baseline=http://[::1]:65535/ ",
+            {"canary": "http://10.0.0.1:1", "baseline": "http://[::1]:65535/"},
+        ),
+    ],
+)
+def test_candidates_are_taken_with_their_addresses(text: str, urls: dict[str, str]) -> None:
+    """One or both, with a comma between."""
+    assert load({"TIMBRE_SHADOW_URLS": text}).shadow_urls == urls
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("http://a:3001", "stable=http://a:3001", "Canary=http://a:3001", "canary", "canary=", ""),
+        *("canary=https://a:3001", "canary=a:3001", "canary=http://a", "canary=http://a:0"),
+        *("canary=http://a:65536", "canary=http://a:3001/shadow", "canary=http://a:3001?b"),
+        *("canary=http://user@a:3001", "canary=http://:3001", "canary=http://a b:3001"),
+    ],
+)
+def test_what_is_no_candidate_s_address_is_refused(wrong: str) -> None:
+    """Alone or beside another one, in one sentence."""
+    for text in filter(None, (wrong, f"baseline=http://b:3001,{wrong}")):
+        with pytest.raises(SettingsError) as refusal:
+            load({"TIMBRE_SHADOW_URLS": text})
+        said = str(refusal.value)
+        assert said.startswith(f"TIMBRE_SHADOW_URLS={text!r}: {wrong!r} is none of canary and ")
+        assert "\n" not in said
+
+
+def test_a_candidate_has_one_address() -> None:
+    """The second one would be forgotten."""
+    with pytest.raises(SettingsError, match=r"^TIMBRE_SHADOW_URLS=.*: canary is there twice\.$"):
+        load({"TIMBRE_SHADOW_URLS": "canary=http://a:1,canary=http://b:1"})
 
 
 def test_what_kubernetes_injects_is_no_port() -> None:

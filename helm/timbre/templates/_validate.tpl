@@ -120,7 +120,7 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 - commonLabels or podLabels sets {{ $label }}, which the chart sets: choose a name of your own.
 {{- end }}
 {{- end }}
-{{- $owned := list "TIMBRE_BUNDLE" "TIMBRE_TRACK" "TIMBRE_TOKEN_FILE" "TIMBRE_INTERNAL_PORT" "TIMBRE_INTERNAL_HOST" "TIMBRE_DRAIN_S" "TIMBRE_DEADLINE_S" }}
+{{- $owned := list "TIMBRE_BUNDLE" "TIMBRE_TRACK" "TIMBRE_TOKEN_FILE" "TIMBRE_INTERNAL_PORT" "TIMBRE_INTERNAL_HOST" "TIMBRE_DRAIN_S" "TIMBRE_DEADLINE_S" "TIMBRE_SHADOW_URLS" "TIMBRE_SHADOW_SAMPLE" }}
 {{- range .extraEnv }}
 {{- if has .name $owned }}
 - extraEnv sets {{ .name }}, which the chart sets: use the value that stands for it.

@@ -145,7 +145,7 @@ $(BASE): $(CREATED) pyproject.toml
 # comes after every install, because installing torchaudio anew brings its fault back.
 $(DEV): $(BASE) pyproject.toml
 	@echo "Installing what training and the tests need (about 2 GB, once)"
-	@$(PIP) install --quiet --editable '.[train,track,parquet,test,bench]'
+	@$(PIP) install --quiet --editable '.[train,track,parquet,compare,test,bench]'
 	@$(BIN)/python -m training.repair
 	@$(BIN)/python -m tests.support.tools $(BIN)
 	@touch $@

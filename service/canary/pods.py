@@ -75,10 +75,12 @@ class Watched:
     def known(self) -> NDArray[np.bool_]:
         """Say of each pod and block, bool [pods, blocks], whether it's known what happened in it.
 
-        It is where the pod is seen at both edges, or started in between.
+        It is where the pod is seen at both edges, or its server is new: it started in this block,
+        or in the one before and hadn't been scraped yet.
         """
         before, after = self.starts_s[:, :-1], self.starts_s[:, 1:]
-        return np.isfinite(after) & (np.isfinite(before) | (after >= self.edges_s[:-1]))
+        earliest = self.edges_s[:-1] - np.diff(self.edges_s)
+        return np.isfinite(after) & (np.isfinite(before) | (after >= earliest))
 
     @property
     def up(self) -> NDArray[np.bool_]:

@@ -17,8 +17,6 @@ from service.domain import TimbreError
 
 TIMEOUT_S = 60.0
 """Of one query; Prometheus itself gives up after two minutes."""
-MAX_POINTS = 11_000
-"""Of one series in one answer: Prometheus refuses more."""
 
 
 class PrometheusFailed(TimbreError):
@@ -127,7 +125,7 @@ class Prometheus:
 
         Args:
             expr: in PromQL.
-            edges_s: float [n], at most `MAX_POINTS` of them.
+            edges_s: float [n]; Prometheus refuses more than 11,000.
 
         Raises:
             PrometheusFailed.

@@ -189,32 +189,20 @@ def written(begin_s: float) -> Past:
 
 
 def shadowed(past: Past) -> None:
-    """Write what stable's pods told of pairs."""
-    ours = {"candidate": "canary", "digest": "b" * 12}
-    for labels, values in (
-        ({"stable_label": "sad", "candidate_label": "sad"}, ramp(8, SAMPLES - 6)),
-        ({"stable_label": "sad", "candidate_label": "happy"}, ramp(4, SAMPLES - 6)),
-        ({"stable_label": "", "candidate_label": "sad"}, [5.0] * (SAMPLES - 30)),
-    ):
+    """Write what stable's pods told of pairs: with this candidate, with others and the baseline."""
+
+    def told(metric: str, values: Sequence[float | None], **labels: str) -> None:
         late = SAMPLES - len(values)
-        past.write("timbre_shadow_pairs_total", STABLE, values, late=late, **labels, **ours)
-        for other in ({"candidate": "baseline"}, {"digest": "c" * 12}):
-            past.write(
-                "timbre_shadow_pairs_total",
-                STABLE,
-                values,
-                late=late,
-                **{**labels, **ours, **other},
-            )
-    decided = {"stable_decision": "accept", "candidate_decision": "review"}
-    past.write("timbre_shadow_decisions_total", STABLE, ramp(12), **decided, **ours)
+        for candidate, digest in (("canary", "b"), ("canary", "c"), ("baseline", "b")):
+            shadow = {"candidate": candidate, "digest": digest * 12, **labels}
+            past.write(f"timbre_shadow_{metric}", STABLE, values, late=late, **shadow)
+
+    told("pairs_total", ramp(8, SAMPLES - 6), stable_label="sad", candidate_label="sad")
+    told("pairs_total", ramp(4, SAMPLES - 6), stable_label="sad", candidate_label="happy")
+    told("pairs_total", [5.0] * (SAMPLES - 30), stable_label="", candidate_label="sad")
+    told("decisions_total", ramp(12), stable_decision="accept", candidate_decision="review")
     for bound, upto in {"-1.0": 0, "-0.5": 1, "0.0": 3, "0.5": 11, "1.0": 12, "+Inf": 12}.items():
-        past.write(
-            "timbre_shadow_confidence_difference_bucket",
-            *(STABLE, ramp(upto)),
-            le=bound,
-            **ours,
-        )
+        told("confidence_difference_bucket", ramp(upto), le=bound)
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +246,11 @@ def by_pod(side: LiveSide) -> Mapping[str, int]:
     }
 
 
+def errors(side: LiveSide) -> int:
+    """Sum the errors."""
+    return sum(block.errors for block in side.blocks)
+
+
 def test_clips_are_counted_exactly(seen: Observations, begin_s: float) -> None:
     """From the first start of the oldest pod there is, in whole blocks that both sides have.
 
@@ -276,15 +269,15 @@ def test_clips_are_counted_exactly(seen: Observations, begin_s: float) -> None:
     assert by_pod(live.baseline)[BASELINE] == 4 * 4 * blocks
     assert by_pod(live.candidate)[ANOTHER] == 2 * (
         sum(1 for start in starts if start + 60 > begin_s + 480) * 4 - 1
-    )
+    ) + errors(live.candidate)
     assert OLD not in by_pod(live.candidate)
 
 
 def test_errors_are_those_that_ended_in_5xx(seen: Observations) -> None:
     """A status that has not been before began at 0."""
     assert seen.live is not None
-    assert sum(block.errors for block in seen.live.candidate.blocks) == 3
-    assert sum(block.errors for block in seen.live.baseline.blocks) == 0
+    assert errors(seen.live.candidate) == 3
+    assert errors(seen.live.baseline) == 0
 
 
 def test_seconds_are_counted_between_bounds(seen: Observations) -> None:

@@ -13,7 +13,7 @@ from service.canary.live import MAX_BLOCKS, SETTLED_S, edges
 from service.canary.pods import Names, Watched
 
 NAN = np.nan
-EDGES = 1000.0 + 60 * np.arange(5)
+EDGES = 1000.0 + 60 * np.arange(5, dtype=np.float64)
 
 
 def watched(*starts: list[float]) -> Watched:
@@ -39,8 +39,10 @@ class TestIncrements:
         assert grown([10, 10, 1100, 1100, 1100], [5, 6, 8, 9, 9]) == [1, 8, 1, 0]
 
     def test_a_pod_that_comes_within_the_range_began_at_zero(self) -> None:
-        """In the block in which it started."""
+        """In the block in which it is seen first, if it started in that or the one before."""
         assert grown([NAN, NAN, 1090, 1090, 1090], [NAN, NAN, 4, 5, 6]) == [0, 4, 1, 1]
+        assert grown([NAN, NAN, 1000, 1000, 1000], [NAN, NAN, 4, 5, 6]) == [0, 4, 1, 1]
+        assert grown([NAN, NAN, 999, 999, 999], [NAN, NAN, 4, 5, 6]) == [0, 0, 1, 1]
 
     def test_a_label_that_comes_later_began_at_zero(self) -> None:
         """A pod has a series of an error only once it has happened."""

@@ -54,7 +54,7 @@ def test_a_range_query_puts_values_on_the_moments_that_were_asked_for() -> None:
     found = [{"metric": {"pod": "a"}, "values": [[100.5, "1"], [220.5, "3"]]}]
     script = Scripted(success("matrix", found))
     with script.client() as prometheus:
-        (series,) = prometheus.range("up", 100.5 + 60 * np.arange(4))
+        (series,) = prometheus.range("up", 100.5 + 60 * np.arange(4, dtype=np.float64))
     np.testing.assert_array_equal(series.values, [1, np.nan, 3, np.nan])
     ((path, asked),) = script.asked
     assert path == "/api/v1/query_range"
@@ -96,7 +96,9 @@ def test_what_goes_wrong_is_a_sentence(content: object, status: int, said: str) 
     assert str(failed.value).endswith(".")
 
 
-@pytest.mark.parametrize("url", ["prometheus:9090", "ftp://prometheus", "http://", "http://host:port"])
+@pytest.mark.parametrize(
+    "url", ["prometheus:9090", "ftp://prometheus", "http://", "http://host:port"]
+)
 def test_its_url_is_checked_before_it_is_asked(url: str) -> None:
     """A sentence with an example."""
     with pytest.raises(PrometheusFailed, match="such as http://prometheus:9090"):

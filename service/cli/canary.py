@@ -210,8 +210,11 @@ def judging(given: Sources) -> Judge:
     """Load the policy, and give what judges by it."""
     with needing("compare"):
         from service.canary.checks import judge  # noqa: PLC0415 - scipy takes a while to load
-        from service.canary.policy import load_policy  # noqa: PLC0415
-    policy = load_policy(given.policy)
+        from service.canary.policy import PolicyError, load_policy  # noqa: PLC0415
+    try:
+        policy = load_policy(given.policy)
+    except PolicyError as error:
+        raise Wrong(str(error)) from error
     return lambda observations, weight: judge(observations, policy, weight)
 
 

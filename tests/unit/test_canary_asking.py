@@ -71,7 +71,7 @@ class Servers:
         said = classification()
         model = said.model.model_copy(update={"name": facts.name, "version": facts.version})
         timing = said.timing_ms.model_copy(update={"total": 10.0 * (place + 1)})
-        update = {"model": model, "timing_ms": timing}
+        update: dict[str, object] = {"model": model, "timing_ms": timing}
         if host == "candidate" and place == 1:
             update |= {"label": None, "score": None, "probabilities": {}, "top": []}
             update |= {"decision": Decision.NO_SPEECH}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -193,13 +194,11 @@ class TestWait:
 
     def test_what_fails_is_tried_again(self) -> None:
         """For as long as there is time."""
-        time, steps = Time(), iter([GONE, finding(Outcome.PASS)])
+        time = Time()
+        steps: Iterator[Callable[[], Finding]] = iter([failing, lambda: finding(Outcome.PASS)])
 
         def look() -> Finding:
-            step = next(steps)
-            if isinstance(step, Finding):
-                return step
-            raise step
+            return next(steps)()
 
         assert wait(look, 60, clock=time, sleep=time.sleep).verdict.outcome is Outcome.PASS
         with pytest.raises(PrometheusFailed):

@@ -74,7 +74,8 @@ class TestJson:
         """Which says why."""
         told = findings(replace(finding(), verdict=undecided(0, "No pods."), observations=None))
         assert (told.outcome, told.reason) == (Outcome.INCONCLUSIVE, "No pods.")
-        assert told.stable is told.golden is told.live is None
+        sources = (told.stable, told.candidate, told.golden, told.shadow, told.live)
+        assert sources == (None,) * 5
         assert "No pods." in report.html(told)
 
 

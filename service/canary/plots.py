@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogFormatter
 
 from service.canary.findings import CheckFacts, Findings, ShadowFacts
 from service.canary.verdict import Outcome, Source
@@ -107,7 +108,7 @@ def _forest(rows: Sequence[tuple[CheckFacts, tuple[float, float, float]]]) -> st
     axes.set(
         xlim=(-FURTHEST, FURTHEST),
         ylim=(-0.7, len(rows) - 0.3),
-        xlabel="← better    difference in margins    worse →",
+        xlabel="difference in margins (← better, worse →)",
     )
     axes.grid(axis="x", alpha=0.3)
     return _svg(canvas)
@@ -123,6 +124,8 @@ def _latency(
     for (seconds, shares), name, hue, line in drawn:
         axes.step(seconds, shares, where="post", color=hue, linestyle=line, label=name)
     axes.set(xscale="log", ylim=(0, 1), xlabel="seconds", ylabel="share of answers")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     return _svg(canvas)

@@ -99,7 +99,9 @@ def interval(check: CheckFacts) -> str:
 
 def margin(check: CheckFacts) -> str:
     """Tell by how much it may be worse."""
-    return _NOTHING if check.margin is None else f"{check.margin:g} worse"
+    if check.margin is None:
+        return _NOTHING
+    return f"{100 * check.margin:g}% worse" if check.unit == "ratio" else f"{check.margin:g} worse"
 
 
 def samples(check: CheckFacts) -> str:

@@ -22,6 +22,7 @@ from service.cli.judge import judge
 from tests.support.audio import encoded, speech_like
 from tests.support.findings import finding
 
+PAGE = (Path(__file__).parents[2] / "docs" / "compare.md").read_text(encoding="utf-8")
 PROMETHEUS = ("--prometheus", "http://nowhere.invalid", "--namespace", "audio", "--name", "timbre")
 
 
@@ -173,6 +174,13 @@ class TestOptions:
             assert option.envvar == variable
             assert variable in help_text
             assert option.help
+
+    @pytest.mark.parametrize("made", [command, judge], ids=["compare", "judge"])
+    def test_every_one_is_documented(self, made: click.Command) -> None:
+        """On its page, with its variable."""
+        for option in made.params:
+            assert f"`{option.envvar}`" in PAGE
+            assert f"`{option.opts[0]}" in PAGE
 
     def test_variables_are_read(self, found: list[Any]) -> None:
         """All of a Job's."""

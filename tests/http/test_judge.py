@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from service.canary.findings import Findings
@@ -15,6 +16,7 @@ from service.canary.judge import MAX_WEIGHT, STALE_ROUNDS, Bench, create_app
 from service.canary.observations import Observations
 from service.canary.prometheus import PrometheusFailed
 from service.canary.verdict import Outcome, Verdict
+from tests.support.docs import DOCS
 from tests.support.findings import OBSERVATIONS, finding
 
 EVERY_S = 30.0
@@ -208,6 +210,15 @@ def test_the_metrics_say_the_same(ask: TestClient, bench: Bench, world: World) -
     assert found["timbre_canary_margin", "p95,ratio"] == 0.05
     assert ("timbre_canary_effect", "sides,") not in found
     assert found["timbre_canary_verdict_age_seconds", ""] == 7
+
+
+def test_metrics_and_routes_are_documented(ask: TestClient, bench: Bench) -> None:
+    """All of them, by name."""
+    bench.look()
+    page = (DOCS / "compare.md").read_text(encoding="utf-8")
+    assert all(f"`{name}" in page for name, _ in samples(ask))
+    routes = [route.path for route in create_app(bench).routes if isinstance(route, Route)]
+    assert all(f"{path}`" in page for path in routes)
 
 
 def test_it_is_not_alive_once_nobody_looks(bench: Bench) -> None:

@@ -122,10 +122,17 @@ def _latency(
     axes = canvas.subplots()
     drawn = zip(curves, names, (STABLE, CANDIDATE), ("-", "--"), strict=True)
     for (seconds, shares), name, hue, line in drawn:
-        axes.step(seconds, shares, where="post", color=hue, linestyle=line, label=name)
-    axes.set(xscale="log", ylim=(0, 1), xlabel="seconds", ylabel="share of answers")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+        took_ms = [1000 * each for each in seconds]
+        axes.step(took_ms, shares, where="post", color=hue, linestyle=line, label=name)
+    # A histogram has bounds far beyond anything that was answered.
+    within = [
+        1000 * x for curve in curves for x, share in zip(*curve, strict=True) if 0 < share < 1
+    ]
+    if within:
+        axes.set_xlim(0.9 * min(within), 1.1 * max(within))
+    axes.set(xscale="log", ylim=(0, 1), xlabel="milliseconds", ylabel="share of answers")
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     return _svg(canvas)

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogFormatter
 
@@ -24,7 +25,7 @@ HUES = {Outcome.PASS: "#3d9970", Outcome.FAIL: "#d0433b", Outcome.INCONCLUSIVE: 
 MARKS = {Outcome.PASS: "o", Outcome.FAIL: "X", Outcome.INCONCLUSIVE: "D"}
 """Told apart by form as well as by colour."""
 FURTHEST = 4.0
-"""Margins from 0; what is beyond ends in an arrow's place at the edge."""
+"""Margins from 0; what is beyond is drawn there."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "timbre",
@@ -96,12 +97,11 @@ def _forest(rows: Sequence[tuple[CheckFacts, tuple[float, float, float]]]) -> st
     """Draw each check's interval against its margin, the first on top."""
     canvas = Canvas(figsize=(7.0, 1.0 + 0.3 * len(rows)))
     axes = canvas.subplots()
-    for place, (check, (effect, best, worst)) in enumerate(reversed(rows)):
+    for place, (check, span) in enumerate(reversed(rows)):
         hue = HUES[check.outcome]
-        ends = [max(best, -FURTHEST), min(worst, FURTHEST)]
-        axes.plot(ends, [place, place], color=hue, linewidth=2)
-        if abs(effect) <= FURTHEST:
-            axes.plot(effect, place, MARKS[check.outcome], color=hue, markersize=7)
+        effect, best, worst = np.clip(span, -FURTHEST, FURTHEST)
+        axes.plot([best, worst], [place, place], color=hue, linewidth=2)
+        axes.plot(effect, place, MARKS[check.outcome], color=hue, markersize=7, clip_on=False)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.axvline(1, color=HUES[Outcome.FAIL], linestyle="--", linewidth=1.2)
     axes.set_yticks(range(len(rows)), [check.name for check, _ in reversed(rows)])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 
-from service.canary.golden import GoldenError, GoldenSet, require_unseen
+from service.canary.golden import GoldenSet, require_unseen
 from service.canary.observations import NO_SPEECH, Golden, Scores, Side
 from service.client import Client
 from service.contract import Classification, ModelFacts
@@ -19,6 +19,13 @@ TRACK_HEADER = "x-timbre-track"
 """Asks a gateway for this side, and tells a server that the clip is not live traffic."""
 JOBS = 2
 """Clips at a time, of each side one: more would measure how they queue."""
+
+
+class NotAnswered(TimbreError):
+    """A clip of the set was not answered, or not by the model that was asked."""
+
+    slug = "not-answered"
+    title = "A clip was not answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,9 @@ class Asker:
         """Send every clip to both, each first in turn; `progress` is called a clip and side.
 
         Raises:
-            Unreachable, Refused: by one of them, for any of the clips.
-            GoldenError: a model was made with the set, or answers came from another model.
+            Unreachable, Refused: by one of them.
+            NotAnswered: any of the clips, or by another model.
+            GoldenError: a model was made with the set, or a clip has changed.
         """
         stable, candidate = self.models()
         notes = [
@@ -103,11 +111,11 @@ class Asker:
             try:
                 said = client.classification(data)
             except TimbreError as error:
-                raise GoldenError(
+                raise NotAnswered(
                     f"{clip.file} was not answered by {client.url}: {error}"
                 ) from error
             if (said.model.name, said.model.version) != (facts.name, facts.version):
-                raise GoldenError(
+                raise NotAnswered(
                     f"{clip.file} was answered by {said.model.name} {said.model.version} and not "
                     f"by {facts.name} {facts.version} of {client.url}: by its fallback, or behind "
                     "a gateway that sends clips to either side."

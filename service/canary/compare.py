@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from service.canary import live
 from service.canary.asking import Asked, Asker, side_of
-from service.canary.golden import GoldenSet
+from service.canary.golden import GoldenError, GoldenSet
 from service.canary.observations import Observations, Side
 from service.canary.pods import Names, NothingThere, Seen, first_start, see
 from service.canary.prometheus import Prometheus
@@ -191,13 +191,15 @@ def wait(
     """Look until it is decided or `wait_s` seconds are over; what fails is tried again till then.
 
     Raises:
-        TimbreError: the last look's.
+        TimbreError: the last look's; at once where the golden set is one not to be used.
     """
     give_up = clock() + wait_s
     while True:
         left = give_up - clock()
         try:
             finding = look()
+        except GoldenError:  # waiting makes it no better
+            raise
         except TimbreError:
             if left <= 0:
                 raise

@@ -15,6 +15,8 @@ from service.domain import TimbreError
 
 LOOKBACK = "7d"
 """How far back the first start of a pod's server is looked for."""
+REPLACED_WITHIN_S = 300.0
+"""Between the last that was seen of a pod and the first of the one that came for it."""
 
 
 class NothingThere(TimbreError):
@@ -89,16 +91,18 @@ class Watched:
 
     @property
     def replaced(self) -> int:
-        """Count pods that are gone, and in whose place another came; one that came first isn't it.
+        """Count pods that are gone, and in whose place another came within `REPLACED_WITHIN_S`.
 
-        A rolling update brings the new pod before it takes the old one.
+        One that came first isn't it: a rolling update brings the new pod before it takes the old
+        one. Nor is one that comes late: an autoscaler takes pods when there is little to do.
         """
         seen = np.isfinite(self.starts_s)
         gone = sorted(int(np.flatnonzero(row)[-1]) for row in seen if row.any() and not row[-1])
         born = sorted(int(np.flatnonzero(row)[0]) for row in seen if row.any())
         count = 0
         for last in gone:
-            later = [first for first in born if first > last]
+            until_s = self.edges_s[last] + REPLACED_WITHIN_S
+            later = [first for first in born if first > last and self.edges_s[first] <= until_s]
             if later:
                 born.remove(later[0])
                 count += 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.canary import asking
-from service.canary.asking import JOBS, Asker, side_of
+from service.canary.asking import JOBS, Asker, NotAnswered, side_of
 from service.canary.golden import NAME, GoldenError, GoldenSet, create, listed
 from service.canary.observations import Side
 from service.contract import Classification, ModelFacts
@@ -152,7 +152,7 @@ def test_a_busy_server_is_asked_again(opened: GoldenSet, servers: Servers) -> No
 def test_a_refused_clip_stops_it(opened: GoldenSet, servers: Servers) -> None:
     """With the clip and the server; there is no verdict on the rest."""
     servers.status = 422
-    with pytest.raises(GoldenError, match=r"angry/.*\.wav was not answered by http://.*:3000"):
+    with pytest.raises(NotAnswered, match=r"angry/.*\.wav was not answered by http://.*:3000"):
         servers.asker().ask(opened)
     assert len(servers.asked) < 2 * CLIPS
 
@@ -163,7 +163,7 @@ def test_another_model_s_answer_is_none(
     """Such as a fallback's, or that of the other side behind one address."""
     said = servers.said
     monkeypatch.setattr(servers, "said", lambda _host, data: said("stable", data))
-    with pytest.raises(GoldenError, match=r"answered by tiny 1\.0\.0 and not by tiny 1\.1\.0"):
+    with pytest.raises(NotAnswered, match=r"answered by tiny 1\.0\.0 and not by tiny 1\.1\.0"):
         servers.asker().ask(opened)
 
 

@@ -20,7 +20,7 @@ from service.canary.compare import (
     undecided,
     wait,
 )
-from service.canary.golden import Clip, GoldenSet, Manifest
+from service.canary.golden import Clip, GoldenError, GoldenSet, Manifest
 from service.canary.observations import Observations
 from service.canary.pods import Names, NothingThere
 from service.canary.prometheus import Prometheus, PrometheusFailed
@@ -203,3 +203,14 @@ class TestWait:
         assert wait(look, 60, clock=time, sleep=time.sleep).verdict.outcome is Outcome.PASS
         with pytest.raises(PrometheusFailed):
             wait(failing, 60, clock=time, sleep=time.sleep)
+
+    def test_a_set_that_is_not_to_be_used_is_not_waited_for(self) -> None:
+        """It stays one that a model was trained on."""
+        time = Time()
+
+        def look() -> Finding:
+            raise GoldenError("seen")
+
+        with pytest.raises(GoldenError):
+            wait(look, 60, clock=time, sleep=time.sleep)
+        assert time.sleeps == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.canary.live import MAX_BLOCKS, SETTLED_S, edges
-from service.canary.pods import Names, Watched
+from service.canary.pods import REPLACED_WITHIN_S, Names, Watched
 
 NAN = np.nan
 EDGES = 1000.0 + 60 * np.arange(5, dtype=np.float64)
@@ -109,6 +109,13 @@ class TestReplaced:
     ) -> None:
         """Once each; a rolling update, whose new pod comes first, is no restart."""
         assert watched(*starts).replaced == replaced
+
+    def test_one_that_comes_late_is_another(self) -> None:
+        """An autoscaler took the first when there was little to do."""
+        starts = np.array([[1.0, NAN], [NAN, 2.0]])
+        for late_s, replaced in ((REPLACED_WITHIN_S, 1), (REPLACED_WITHIN_S + 1, 0)):
+            pods = Watched(("a", "b"), np.array([0, late_s]), starts)
+            assert pods.replaced == replaced
 
 
 class TestEdges:

@@ -17,14 +17,14 @@ from benchmarks.peers.report import publish as put
 from service.canary.policy import load_policy
 from tests.support.audio import encoded, speech_like
 
-DOCUMENTED = Size(golden=8000, pairs=5000, live=20_000)
+DOCUMENTED = Size(golden=8000, pairs=5000, live=200_000)
 SIZES = (
-    Size(golden=800, pairs=500, live=1000),
-    Size(golden=2000, pairs=1250, live=5000),
-    Size(golden=4000, pairs=2500, live=10_000),
+    Size(golden=800, pairs=500, live=2000),
+    Size(golden=2000, pairs=1250, live=20_000),
+    Size(golden=4000, pairs=2500, live=80_000),
     DOCUMENTED,
 )
-ROLLOUTS, ROLLOUTS_DOCUMENTED, ROLLOUTS_QUICK = 200, 1000, 10
+ROLLOUTS, ROLLOUTS_DOCUMENTED, ROLLOUTS_QUICK = 100, 1000, 2
 DOCUMENT = ROOT / "docs" / "canary-statistics.md"
 PLOT = Path("canary") / "simulation.svg"
 CLIP_S = (1.0, 2.0, 3.0, 3.0, 4.0, 6.0)
@@ -35,7 +35,7 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command("canary")
-@click.option("--quick", is_flag=True, help="Some rollouts only, to try it out.")
+@click.option("--quick", is_flag=True, help="A few small rollouts, to try it out.")
 @click.option("--policy", type=_FILE, help="Judge by this policy instead of the default.")
 @click.option("--predictions", "answers", type=_FILE, default=predictions.PREDICTIONS)
 @click.option("--latencies", "times", type=_FILE, default=latencies.LATENCIES)
@@ -49,8 +49,9 @@ def canary(*, quick: bool, policy: Path | None, answers: Path, times: Path, publ
     if publish and (quick or policy):
         raise click.ClickException("only a whole run of the default policy is published")
     world = World(predictions.read(answers), latencies.read(times), load_policy(policy))
+    sizes = SIZES[:2] if quick else SIZES
     plan = [
-        (effect, size, _rollouts(effect, size, quick=quick)) for effect in Effect for size in SIZES
+        (effect, size, _rollouts(effect, size, quick=quick)) for effect in Effect for size in sizes
     ]
     rows = []
     with tqdm(total=sum(many for _, _, many in plan), unit="rollout") as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,13 +33,15 @@ from service.domain import Decision
 
 CLIPS_A_SPEAKER = 20
 """Of a golden set: one of 6,000 clips has 300 speakers."""
-ROWS_A_BLOCK = 5
-"""Consecutive rows of the recording in one block of time, so that bursts stay together."""
+ROWS_A_RUN = 5
+"""Consecutive rows of the recording that are drawn together, so that bursts stay together."""
+RUNS_A_BLOCK = 4
+"""Of a block of time, as if the load were so many times as high on as many pods."""
 ERRORS = 0.001
 """Share of requests that end in a 5xx on both sides: the recording has none."""
 REVIEW_BELOW = 0.75
-LOOKS = 12
-"""At growing data, evenly spread; the last is at the whole size."""
+LOOKS = tuple(0.6**look for look in range(9, -1, -1))
+"""At these shares of the whole size: each has two thirds more than the one before."""
 STEP = 48
 """Buckets of latency to the power of ten."""
 GOLDEN_CHECKS = (
@@ -152,8 +155,8 @@ class World:
         swapped = random.integers(2, size=size.pairs) == 1
         blocks = self._blocks(size.live, effect, random)
         found = []
-        for look in range(1, LOOKS + 1):
-            seen, until = look * size.pairs // LOOKS, -(-look * len(blocks) // LOOKS)
+        for look in LOOKS:
+            seen, until = math.ceil(look * size.pairs), math.ceil(look * len(blocks))
             sides = [tuple(side) for side in zip(*blocks[:until], strict=True)]
             live = Live(EDGES, LiveSide(sides[0], 0), LiveSide(sides[1], 0))
             pairs = self._pairs(rows[:seen], swapped[:seen])
@@ -184,32 +187,34 @@ class World:
     def _blocks(
         self, clips: int, effect: Effect, random: np.random.Generator
     ) -> list[tuple[Block, Block]]:
-        """Blocks of time, each of a baseline and a candidate, until both have so many clips."""
-        recorded, pods = list(self.latencies.values()), list(next(iter(self.latencies.values())))
-        found: list[tuple[Block, Block]] = []
-        seen = [0, 0]
-        while min(seen) < clips:
-            start = int(random.integers(len(recorded)))
-            rows = [recorded[(start + row) % len(recorded)] for row in range(ROWS_A_BLOCK)]
-            order = random.permutation(2)
-            sides = [sum(row[pods[place]].seconds for row in rows) for place in order]
-            if effect is Effect.LATENCY:
-                sides[1] = slower(sides[1], random)
-            wrong = (ERRORS, ERRORS + MORE_ERRORS * (effect is Effect.ERRORS))
-            time = float(len(found))
-            block = [
-                Block(
-                    pod,
-                    time,
-                    (requests := int(seconds.sum())),
-                    int(random.binomial(requests, p)),
-                    seconds,
+        """Blocks of time, each of a baseline and a candidate, of about so many clips a side."""
+        runs, pods = self._runs, np.arange(2)
+        blocks = math.ceil(clips / (runs[:, 0].sum() / len(runs) * RUNS_A_BLOCK))
+        drawn = random.integers(len(runs), size=(blocks, RUNS_A_BLOCK, 1))
+        swapped = random.integers(2, size=drawn.shape)
+        histograms = runs[drawn, pods ^ swapped].sum(axis=1)
+        wrong = (ERRORS, ERRORS + MORE_ERRORS * (effect is Effect.ERRORS))
+        found = []
+        for place, (baseline, candidate) in enumerate(histograms):
+            took = slower(candidate, random) if effect is Effect.LATENCY else candidate
+            requests = [int(seconds.sum()) for seconds in (baseline, took)]
+            errors = [int(each) for each in random.binomial(requests, wrong)]
+            found.append(
+                (
+                    Block("baseline", float(place), requests[0], errors[0], baseline),
+                    Block("canary", float(place), requests[1], errors[1], took),
                 )
-                for pod, seconds, p in zip(("baseline", "canary"), sides, wrong, strict=True)
-            ]
-            found.append((block[0], block[1]))
-            seen = [many + each.requests for many, each in zip(seen, block, strict=True)]
+            )
         return found
+
+    @cached_property
+    def _runs(self) -> Counts:
+        """Histograms of both pods over each run of consecutive rows, [runs, 2, bins]."""
+        rows = np.array(
+            [[block.seconds for block in pods.values()] for pods in self.latencies.values()]
+        )
+        together = [np.roll(rows, -row, axis=0) for row in range(ROWS_A_RUN)]
+        return np.sum(together, axis=0, dtype=np.int64)
 
 
 def slower(seconds: Counts, random: np.random.Generator) -> Counts:

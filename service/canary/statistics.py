@@ -90,8 +90,10 @@ class Sums:
 def weights(clusters: int, resamples: int, seed: int) -> Scores:
     """How often each cluster is in each bootstrap sample, float [resamples, clusters]."""
     random = np.random.default_rng(seed)
-    share = np.full(clusters, 1 / clusters)
-    return random.multinomial(clusters, share, size=resamples).astype(float)
+    drawn = random.integers(clusters, size=(resamples, clusters))
+    cells = drawn + clusters * np.arange(resamples)[:, None]
+    times = np.bincount(cells.ravel(), minlength=resamples * clusters)
+    return times.reshape(resamples, clusters).astype(float)
 
 
 def draw(sums: NDArray[np.generic], weighed: Scores) -> Sums:

@@ -73,7 +73,7 @@ def _checks(
     observations: Observations, policy: Policy, weight: int
 ) -> Iterator[tuple[CheckName, Check]]:
     yield CheckName.SIDES, _sides(observations.stable, observations.candidate)
-    if observations.golden is not None:
+    if observations.golden is not None and observations.golden.truth:
         yield from GoldenChecks(observations.golden, policy, weight)()
     if observations.pairs is not None:
         yield from shadow_checks(observations.pairs, policy, weight)

@@ -7,27 +7,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.canary.observations import Golden
+from service.canary.observations import Golden, Scores
 from service.canary.policy import CheckName, Policy
 from service.canary.statistics import (
     FEWEST_CLUSTERS,
     Estimate,
     Metric,
     Places,
+    Sums,
     accuracy,
     at_least,
     by_cluster,
     calibrated_ece,
     confusion,
     discordance_error,
+    draw,
     ece,
     macro_f1,
     mcnemar,
     paired,
     recalls,
-    resampled,
     surpluses,
     uar,
+    weights,
 )
 from service.canary.verdict import Check, Outcome, Source
 from service.canary.weighing import Question, non_inferior, too_few
@@ -56,11 +58,8 @@ class GoldenChecks:
             for side in (golden.stable, golden.candidate)
         ]
         self._speakers = len(set(golden.speakers))
-        self._weights = resampled(self._speakers, policy.resamples, policy.seed)
-        self._tables = [
-            by_cluster(golden.speakers, confusion(self._truth, side, none))
-            for side in self._answers
-        ]
+        self._weights = weights(self._speakers, policy.resamples, policy.seed)
+        self._tables = [self._draw(confusion(self._truth, side, none)) for side in self._answers]
 
     def __call__(self) -> Iterator[tuple[CheckName, Check]]:
         """Give every check."""
@@ -98,7 +97,10 @@ class GoldenChecks:
 
     def _paired(self, metric: Metric, samples: int) -> Estimate:
         stable, candidate = self._tables
-        return paired(stable, candidate, metric, self._weights, samples=samples)
+        return paired(stable, candidate, metric, samples)
+
+    def _draw(self, values: Scores) -> Sums:
+        return draw(by_cluster(self._golden.speakers, values), self._weights)
 
     def _accuracy(self) -> Check:
         gained, lost, clips = self._flips()
@@ -154,16 +156,16 @@ class GoldenChecks:
             for side in (golden.stable_probabilities, golden.candidate_probabilities)
         ]
         sums = [
-            by_cluster(golden.speakers, surpluses(score, answers == self._truth))
+            self._draw(surpluses(score, answers == self._truth))
             for score, answers in zip(confidence, self._answers, strict=True)
         ]
         check = self._check(
             self._question(CheckName.ECE, more_is_better=False),
-            lambda: paired(sums[0], sums[1], ece, self._weights, samples=self._truth.size),
+            lambda: paired(sums[0], sums[1], ece, self._truth.size),
         )
         if check.effect is None:
             return check
-        shown = float(ece(sums[1].sum(axis=0)))
+        shown = float(ece(sums[1].total))
         chance = calibrated_ece(confidence[1], self._policy.seed)
         return replace(
             check,

@@ -13,7 +13,7 @@ import numpy as np
 
 from service.canary.observations import Block, Counts, Live
 from service.canary.policy import CheckName, Policy
-from service.canary.statistics import Estimate, quantile_ratio, rate_difference, resampled
+from service.canary.statistics import Estimate, draw, quantile_ratio, rate_difference, weights
 from service.canary.verdict import Check, Outcome, Source
 from service.canary.weighing import Question, non_inferior, too_few
 
@@ -30,7 +30,6 @@ def live_checks(live: Live, policy: Policy, weight: int) -> Iterator[tuple[Check
     counted = [
         _by_time(side.blocks, times, live.edges.size) for side in (live.baseline, live.candidate)
     ]
-    weights = resampled(len(times), policy.resamples, policy.seed) if times else np.empty((0, 0))
 
     def question(name: CheckName, what: str, counts: Sequence[Counts], *, ratio: bool) -> Question:
         samples = min(int(side.sum()) for side in counts)
@@ -60,19 +59,22 @@ def live_checks(live: Live, policy: Policy, weight: int) -> Iterator[tuple[Check
             partial(rate_difference, requests[0], requests[1], errors[0], errors[1]),
         ),
     )
+    weighed = weights(max(len(times), 1), policy.resamples, policy.seed)
+    before, after = (draw(side, weighed) for side in seconds)
     for name, share in QUANTILES.items():
         asked = question(name, f"{name} of latency", seconds, ratio=True)
-        estimate = partial(quantile_ratio, seconds[0], seconds[1], live.edges, share, weights)
+        estimate = partial(quantile_ratio, before, after, live.edges, share)
         yield name, judged(asked, estimate)
 
 
 def _by_time(
     blocks: Sequence[Block], times: Sequence[float], bins: int
 ) -> tuple[Counts, Counts, Counts]:
-    """Requests, errors, [times], and histograms, [times, bins], of all pods together."""
+    """Requests, errors, [times], and histograms, [times, bins], of all pods; one row if no time."""
     place = {time: index for index, time in enumerate(times)}
-    requests, errors = np.zeros(len(times), np.int64), np.zeros(len(times), np.int64)
-    seconds = np.zeros((len(times), bins), np.int64)
+    size = max(len(times), 1)
+    requests, errors = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    seconds = np.zeros((size, bins), np.int64)
     for block in blocks:
         at = place[block.start_s]
         requests[at] += block.requests

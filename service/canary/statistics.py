@@ -76,44 +76,58 @@ def minimum_detectable_effect(error: float, critical: float, power: float) -> fl
     return (critical + fixed(1 - power)) * error
 
 
-def resampled(clusters: int, count: int, seed: int) -> Scores:
-    """How often each cluster is in each of `count` bootstrap samples, float [count, clusters]."""
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums over the clips of each cluster, and over all clips of each bootstrap sample of them."""
+
+    clusters: int
+    total: Scores
+    """[...]"""
+    drawn: Scores
+    """[resamples, ...]; the same clusters for all that was drawn by the same weights."""
+
+
+def weights(clusters: int, resamples: int, seed: int) -> Scores:
+    """How often each cluster is in each bootstrap sample, float [resamples, clusters]."""
     random = np.random.default_rng(seed)
-    return random.multinomial(clusters, np.full(clusters, 1 / clusters), size=count).astype(float)
+    drawn = random.integers(clusters, size=(resamples, clusters))
+    cells = drawn + clusters * np.arange(resamples)[:, None]
+    times = np.bincount(cells.ravel(), minlength=resamples * clusters)
+    return times.reshape(resamples, clusters).astype(float)
+
+
+def draw(sums: NDArray[np.generic], weighed: Scores) -> Sums:
+    """Draw bootstrap samples of clusters, [clusters, ...], as `weights` say."""
+    flat = sums.reshape(len(sums), -1).astype(float)
+    drawn = (weighed @ flat).reshape(len(weighed), *sums.shape[1:])
+    return Sums(len(sums), flat.sum(axis=0).reshape(sums.shape[1:]), drawn)
 
 
 def by_cluster(clusters: Sequence[str], values: Scores) -> Scores:
     """Sum values of clips, [n, ...], over the clusters that they are of, [clusters, ...]."""
     _, places = np.unique(np.array(clusters), return_inverse=True)
-    sums = np.zeros((int(places.max()) + 1, *values.shape[1:]))
-    np.add.at(sums, places, values)
-    return sums
+    order = np.argsort(places, kind="stable")
+    starts = np.flatnonzero(np.diff(places[order], prepend=-1))
+    return np.asarray(np.add.reduceat(values[order], starts, axis=0))
 
 
-def paired(
-    stable: Scores, candidate: Scores, metric: Metric, weights: Scores, *, samples: int
-) -> Estimate:
+def paired(stable: Sums, candidate: Sums, metric: Metric, samples: int = 0) -> Estimate:
     """Candidate's minus stable's figure, its error by a paired bootstrap over clusters.
 
-    Both sides are weighed alike, so that what is hard for both cancels out.
+    Both sides are drawn by the same weights, so that what is hard for both cancels out.
 
     Args:
-        stable: sums of each cluster, [clusters, ...].
+        stable: of the clips of each cluster.
         candidate: the same of the same clips.
         metric: makes figures of such sums.
-        weights: of `resampled`.
-        samples: clips.
+        samples: clips, as `Estimate` has them.
     """
-    clusters = len(stable)
-    value = float(metric(candidate.sum(axis=0)) - metric(stable.sum(axis=0)))
+    value = float(metric(candidate.total) - metric(stable.total))
+    clusters = stable.clusters
     if clusters < FEWEST_CLUSTERS:
         return Estimate(value, math.inf, 1, samples)
-    drawn = [
-        metric((weights @ side.reshape(clusters, -1)).reshape(len(weights), *side.shape[1:]))
-        for side in (stable, candidate)
-    ]
-    spread = float(np.nanstd(drawn[1] - drawn[0])) * math.sqrt(clusters / (clusters - 1))
-    return Estimate(value, spread, clusters - 1, samples)
+    spread = float(np.nanstd(metric(candidate.drawn) - metric(stable.drawn)))
+    return Estimate(value, spread * math.sqrt(clusters / (clusters - 1)), clusters - 1, samples)
 
 
 def at_least(estimate: Estimate, error: float) -> Estimate:
@@ -165,7 +179,7 @@ def _right(table: Scores) -> Scores:
 
 
 def _ratio(part: Scores, whole: Scores) -> Scores:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
 
 
 def equal_mass_bins(confidence: Scores, bins: int = ECE_BINS) -> Places:
@@ -293,33 +307,19 @@ def quantile(counts: Scores, edges: Scores, share: float) -> Scores:
     return np.where(total > 0, found, np.nan)[..., 0]
 
 
-def quantile_ratio(
-    baseline: Scores, candidate: Scores, edges: Scores, share: float, weights: Scores
-) -> Estimate:
+def quantile_ratio(baseline: Sums, candidate: Sums, edges: Scores, share: float) -> Estimate:
     """Logarithm of candidate's quantile by baseline's, its error by a bootstrap over blocks.
 
     A block has what both sides took in one stretch of time, so that a load common to both cancels
     out.
 
     Args:
-        baseline: histograms of each block, [blocks, bins].
+        baseline: histograms, [bins], of each block.
         candidate: the same of the candidate.
         edges: upper ends of the bins.
         share: which quantile.
-        weights: of `resampled`.
     """
-
-    def log_ratio(before: Scores, after: Scores) -> Scores:
-        return np.asarray(
-            np.log(quantile(after, edges, share)) - np.log(quantile(before, edges, share))
-        )
-
-    blocks = len(baseline)
-    value = float(log_ratio(baseline.sum(axis=0), candidate.sum(axis=0)))
-    if blocks < FEWEST_CLUSTERS:
-        return Estimate(value, math.inf, 1)
-    spread = float(np.nanstd(log_ratio(weights @ baseline, weights @ candidate)))
-    return Estimate(value, spread * math.sqrt(blocks / (blocks - 1)), blocks - 1)
+    return paired(baseline, candidate, lambda counts: np.log(quantile(counts, edges, share)))
 
 
 def rate_difference(

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from service.canary import golden as sets
+from service.canary import making
 
 _apart = click.option(
     "--apart-from",
@@ -65,8 +66,8 @@ def create(
       timbre golden create calls/ --out golden/golden.json --name calls --licence internal
       timbre golden create data/manifest.csv --out golden/golden.json --apart-from data/train
     """  # noqa: D301
-    found = sets.listed(source)
-    made = sets.create(
+    found = making.listed(source)
+    made = making.create(
         found,
         out,
         name=name or out.absolute().parent.name,

@@ -48,7 +48,8 @@ def judge(*, host: str, port: int, every: float, **given: Any) -> None:  # noqa:
     sources = canary.checked(canary.Sources(**given))
     judging = canary.judging(sources)
     with canary.needing("compare"):
-        from service.canary.judge import Bench, run  # noqa: PLC0415 - `--help` needs none
+        from service.canary.bench import Bench  # noqa: PLC0415 - `--help` needs none
+        from service.canary.judge import run  # noqa: PLC0415
     with ExitStack() as stack:
         comparison = canary.comparison(sources, stack)
         bench = Bench(comparison.observe, judging, sources.weight, every_s=every)

@@ -15,7 +15,8 @@ import pytest
 from benchmarks.peers.processes import free_port
 from service.bundle import Bundle
 from service.canary.findings import Findings
-from service.canary.golden import NAME, Labelled, create
+from service.canary.golden import NAME
+from service.canary.making import Labelled, create
 from tests.support.audio import encoded, speech_like
 from tests.support.models import tiny_model_bundle
 from tests.support.server import PATIENCE_S, Server, eventually, serving

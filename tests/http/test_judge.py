@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from service.canary.bench import STALE_ROUNDS, Bench
 from service.canary.findings import Findings
-from service.canary.judge import MAX_WEIGHT, STALE_ROUNDS, Bench, create_app
+from service.canary.judge import MAX_WEIGHT, create_app
 from service.canary.observations import Observations
 from service.canary.prometheus import PrometheusFailed
 from service.canary.verdict import Outcome, Verdict

@@ -12,7 +12,8 @@ import pytest
 
 from service.canary import asking
 from service.canary.asking import JOBS, Asker, NotAnswered, side_of
-from service.canary.golden import NAME, GoldenError, GoldenSet, create, listed
+from service.canary.golden import NAME, GoldenError, GoldenSet
+from service.canary.making import create, listed
 from service.canary.observations import Side
 from service.contract import Classification, ModelFacts
 from service.domain import Decision

@@ -14,12 +14,11 @@ from service.canary.golden import (
     NAME,
     GoldenError,
     GoldenSet,
-    create,
-    listed,
     read,
     require_apart,
     require_unseen,
 )
+from service.canary.making import create, listed
 from tests.support.audio import encoded, silence, speech_like
 from training.digests import facts
 from training.recording import Recording

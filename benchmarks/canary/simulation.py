@@ -214,7 +214,8 @@ class World:
             [[block.seconds for block in pods.values()] for pods in self.latencies.values()]
         )
         together = [np.roll(rows, -row, axis=0) for row in range(ROWS_A_RUN)]
-        return np.sum(together, axis=0, dtype=np.int64)
+        summed: Counts = np.sum(together, axis=0, dtype=np.int64)
+        return summed
 
 
 def slower(seconds: Counts, random: np.random.Generator) -> Counts:

@@ -14,6 +14,7 @@ from service.canary.policy import CheckName, Policy
 from service.canary.statistics import (
     Estimate,
     disagreement,
+    discordance_error,
     histogram_mean,
     marginal_homogeneity,
     moves,
@@ -90,7 +91,7 @@ def _class_prior(question: Question, pairs: Pairs) -> Check:
     check = _within(
         question,
         [found[place] for place in order],
-        f"The candidate says {names[0]} to {points(first)} {'less' if first < 0 else 'more'}",
+        f"The candidate says {names[0]} {points(first)} {'less' if first < 0 else 'more'} often",
     )
     others = ", ".join(
         f"{name} by {signed_points(found[place].value)}"
@@ -117,7 +118,9 @@ def _confidence(question: Question, pairs: Pairs) -> Check:
 
 
 def _review_rate(question: Question, pairs: Pairs) -> Check:
-    estimate = moves(pairs.decisions)[pairs.decision_names.index(Decision.REVIEW)]
+    named = dict(zip(pairs.decision_names, moves(pairs.decisions), strict=True))
+    never = Estimate(0.0, discordance_error(0, 0, question.samples), samples=question.samples)
+    estimate = named.get(Decision.REVIEW, never)
     return _within(
         question,
         [estimate],

@@ -256,7 +256,7 @@ class TestShadow:
         found = check("class_prior", known(pairs=some_pairs(moved=0.2)))
         assert found.outcome is INCONCLUSIVE
         assert abs(found.effect or 0) == pytest.approx(0.2)
-        assert "The candidate says happy to 20 points less" in found.reason
+        assert "The candidate says happy 20 points less often" in found.reason
         assert "Next sad by 20" in found.reason
         assert "by chance" in found.reason
 
@@ -278,6 +278,12 @@ class TestShadow:
         found = check("review_rate", known(pairs=pairs))
         assert found.outcome is INCONCLUSIVE
         assert "sends 30 points more clips to review" in found.reason
+
+    def test_decisions_without_any_review_have_not_moved(self) -> None:
+        """Nobody has counted what never happened."""
+        pairs = replace(some_pairs(), decision_names=("accept",), decisions=np.array([[4000]]))
+        found = check("review_rate", known(pairs=pairs))
+        assert (found.outcome, found.effect) == (PASS, 0)
 
 
 class TestLive:

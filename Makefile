@@ -32,7 +32,7 @@ export BENTOML_DO_NOT_TRACK = True
 
 # What follows ## is the help.
 help: ## List the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 20
 
 # exec: signals reach the server itself, so that Ctrl-C and SIGTERM end it in its own order.
 serve: $(BASE) ## Serve the embedded model on port 3000 until Ctrl-C
@@ -90,6 +90,11 @@ bench: $(DEV) ## Measure Timbre beside other ways to serve
 # make soak SOAK_ARGS='--quick', make soak SOAK_ARGS='overload --model base'.
 soak: $(DEV) ## Overload, slow and vanishing clients, dying decoders, SIGTERM, and memory over time
 	$(BIN)/python -m benchmarks soak $(SOAK_ARGS)
+
+.PHONY: canary-simulation
+# Minutes; needs no quiet machine, as no time is measured. CANARY_ARGS narrows it: --quick.
+canary-simulation: $(DEV) ## Count how often the canary's judge errs, in simulated rollouts
+	$(BIN)/python -m benchmarks canary $(CANARY_ARGS)
 
 bento: $(BASE) ## Build the Bento, BentoML's archive of the service
 	$(BIN)/bentoml build

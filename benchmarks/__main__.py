@@ -17,6 +17,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from benchmarks import augmentation, decoding, load, queueing, recordings, shadow, shed
+from benchmarks.canary.command import canary, canary_latencies, canary_predictions
 from benchmarks.peers.command import peers, report_command
 from benchmarks.server import running
 from benchmarks.soak.command import soak, soak_report
@@ -202,6 +203,9 @@ def shadow_command(turns: int, rate: float, seconds: float) -> None:
 main.add_command(peers)
 main.add_command(report_command)
 main.add_command(soak)
+main.add_command(canary)
+main.add_command(canary_predictions)
+main.add_command(canary_latencies)
 main.add_command(soak_report)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -60,6 +60,7 @@ class Client:
         url: str,
         *,
         token: str | None = None,
+        headers: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -68,6 +69,7 @@ class Client:
         Args:
             url: of the server.
             token: sent with each request, to a server that asks for one.
+            headers: sent with each request too.
             transport: what carries requests; the network if not given.
             sleep: waits that many seconds.
 
@@ -81,17 +83,17 @@ class Client:
             parsed = httpx.URL()
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             raise Unreachable(f"{url!r} is no server's URL, such as http://localhost:3000.")
-        headers = {"user-agent": f"timbre/{__version__}"}
+        sent = {"user-agent": f"timbre/{__version__}", **(headers or {})}
         if token is not None:
             if not well_formed(token):
                 raise TokenError(f"{VARIABLE} has characters that no token has.")
-            headers["authorization"] = f"Bearer {token}"
+            sent["authorization"] = f"Bearer {token}"
         self.url = url
         self._token_sent = token is not None
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=parsed,
-            headers=headers,
+            headers=sent,
             timeout=TIMEOUT,
             transport=transport,
         )
@@ -129,9 +131,18 @@ class Client:
         Raises:
             Unreachable, Refused.
         """
-        response = self._send("POST", "/v1/classify?timeline=true", data)
+        return _answer(self.classification(data, timeline=True))
+
+    def classification(self, data: bytes, *, timeline: bool = False) -> Classification:
+        """Classify one clip within the server's limits; all that the server says of it.
+
+        Raises:
+            Unreachable, Refused.
+        """
+        path = "/v1/classify?timeline=true" if timeline else "/v1/classify"
+        response = self._send("POST", path, data)
         try:
-            return _answer(Classification.model_validate_json(response.content))
+            return Classification.model_validate_json(response.content)
         except ValidationError as error:
             raise Unreachable(f"What answers at {self.url} is not Timbre.") from error
 

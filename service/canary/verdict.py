@@ -48,7 +48,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Of all checks that a step requires: fail if one fails, pass if all pass."""
+    """Of all checks: fail if one fails, pass if all that a step requires pass."""
 
     outcome: Outcome
     weight: int

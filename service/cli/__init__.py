@@ -21,6 +21,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("service.cli.serve:serve", "Serve a model over HTTP."),
     "classify": ("service.cli.classify:classify", "Tell the emotion of recordings."),
     "bundle": ("service.cli.bundle:bundle", "Show, verify, push and pull models."),
+    "golden": ("service.cli.golden:golden", "Make and check labelled sets to compare models by."),
+    "compare": ("service.cli.compare:compare", "Tell whether a new model may replace another."),
+    "judge": ("service.cli.judge:judge", "Tell the same over HTTP, again and again."),
 }
 
 
@@ -64,6 +67,9 @@ def main() -> None:
     \b
     Fetch another one, and check it against what it promises:
       timbre bundle pull oci://registry.example/team/model:1.2.0 ./model
+    \b
+    Is a new version as good as the one it is to replace?
+      timbre compare --golden golden.json --stable-url URL --candidate-url URL
     \b
     Each command explains itself:
       timbre bundle pull --help

@@ -48,11 +48,12 @@ class Script:
         self.waits: list[float] = []
         self._steps: Iterator[Step] = iter(steps)
 
-    def client(self, token: str | None = None) -> Client:
+    def client(self, token: str | None = None, headers: dict[str, str] | None = None) -> Client:
         """Make a client that talks to it, and doesn't really wait."""
         return Client(
             "http://server:3000",
             token=token,
+            headers=headers,
             transport=httpx.MockTransport(self._answer),
             sleep=self.waits.append,
         )
@@ -63,6 +64,17 @@ class Script:
         if isinstance(step, Exception):
             raise step
         return step
+
+
+def test_all_that_the_server_says_can_be_had_without_a_time_line() -> None:
+    """Its own times too; and headers of one's own go with every request."""
+    script = Script(ok())
+    with script.client(headers={"x-timbre-track": "canary"}) as server:
+        said = server.classification(b"clip")
+    assert said == classification()
+    (request,) = script.requests
+    assert request.url.query == b""
+    assert request.headers["x-timbre-track"] == "canary"
 
 
 def test_a_clip_goes_out_as_it_is_and_its_answer_comes_back(tmp_path: Path) -> None:

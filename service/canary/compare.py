@@ -1,0 +1,218 @@
+"""Gather what is known of both sides, judge it, and look again while it is too little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from service.canary import live
+from service.canary.asking import Asked, Asker, side_of
+from service.canary.golden import GoldenError, GoldenSet
+from service.canary.observations import Observations, Side
+from service.canary.pods import Names, NothingThere, Seen, first_start, see
+from service.canary.prometheus import Prometheus
+from service.canary.verdict import Outcome, Verdict
+from service.domain import TimbreError
+
+LOOK_EVERY_S = 15.0
+"""Between two looks while somebody waits for a verdict."""
+
+Judge: TypeAlias = Callable[[Observations, int], Verdict]
+"""Tells of observations, at a weight in percent, whether the candidate may go on."""
+
+
+Progress: TypeAlias = Callable[[int], AbstractContextManager[Callable[[], None]]]
+"""Shows how far it is: given how many steps there are, it gives what is called at each."""
+
+
+@contextmanager
+def nobody_looks(_steps: int) -> Iterator[Callable[[], None]]:
+    """Show nothing."""
+    yield lambda: None
+
+
+class Mistaken(TimbreError):
+    """The sources are not of the same two models."""
+
+    slug = "mistaken"
+    title = "The sources are of different models"
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What Prometheus is asked."""
+
+    prometheus: Prometheus
+    names: Names
+    block_s: float
+    since_s: float | None = None
+    """None: when the candidate first started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examining:
+    """Who is asked about which golden set."""
+
+    asker: Asker
+    opened: GoldenSet
+    progress: Progress = nobody_looks
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verdict, with what it is made of; without, where a side wasn't there to be looked at."""
+
+    at: datetime
+    verdict: Verdict
+    observations: Observations | None
+
+
+class Comparison:
+    """Two sides that are compared; one thread at a time.
+
+    The golden set is sent once, and again only where a side has come to serve another model.
+    """
+
+    def __init__(
+        self, *, watching: Watching | None = None, examining: Examining | None = None
+    ) -> None:
+        """Take one source at least."""
+        self._watching = watching
+        self._examining = examining
+        self._asked: Asked | None = None
+
+    def observe(self) -> Observations:
+        """Gather.
+
+        Raises:
+            NothingThere: a side has no pods.
+            Mistaken: the golden set would be answered by other models than the pods serve.
+            TimbreError: a source doesn't answer.
+        """
+        if self._watching is None:
+            asked = self._ask()
+            if asked is None:
+                raise NothingThere("Neither Prometheus nor servers are given.")
+            return Observations(
+                side_of(asked.stable),
+                side_of(asked.candidate),
+                golden=asked.golden,
+                notes=asked.notes,
+            )
+        watched = _watched(self._watching)
+        asked = self._ask(watched.stable, watched.candidate)
+        if asked is None:
+            return watched
+        return replace(watched, golden=asked.golden, notes=(*asked.notes, *watched.notes))
+
+    def look(self, judge: Judge, weight: int) -> Finding:
+        """Gather and judge; a side that isn't there makes it inconclusive.
+
+        Raises:
+            TimbreError: as `observe`, but for NothingThere.
+        """
+        try:
+            observations = self.observe()
+        except NothingThere as error:
+            return Finding(_now(), undecided(weight, str(error)), None)
+        return Finding(_now(), judge(observations, weight), observations)
+
+    def _ask(self, stable: Side | None = None, candidate: Side | None = None) -> Asked | None:
+        """Give the golden set's answers, of these sides; None where there is no golden set."""
+        examining = self._examining
+        if examining is None:
+            return None
+        models = examining.asker.models()
+        for who, facts, side in zip(
+            ("Stable", "The candidate"), models, (stable, candidate), strict=True
+        ):
+            if side is not None and facts.digest not in side.digests:
+                raise Mistaken(
+                    f"{who}'s address serves {facts.name} {facts.version} ({facts.digest[:19]}), "
+                    "and its pods something else: a wrong address, or a rollout under way."
+                )
+        asked = self._asked
+        if asked is None or [asked.stable.digest, asked.candidate.digest] != [
+            facts.digest for facts in models
+        ]:
+            with examining.progress(2 * len(examining.opened.manifest.clips)) as advance:
+                self._asked = asked = examining.asker.ask(examining.opened, advance)
+        return asked
+
+
+def _watched(watching: Watching) -> Observations:
+    """Gather what Prometheus has."""
+    prometheus, names = watching.prometheus, watching.names
+    now_s = prometheus.now()
+    stable = see(prometheus, names.namespace, names.stable, now_s)
+    candidate = see(prometheus, names.namespace, names.candidate, now_s)
+    notes = []
+    baseline = _baseline(watching, stable, now_s)
+    if baseline is stable:
+        notes.append(
+            "There is no baseline that serves what stable does: live traffic is compared with "
+            "stable itself, which is older and warmer."
+        )
+    since_s = watching.since_s
+    if since_s is None:
+        since_s = first_start(prometheus, candidate, now_s)
+    edges_s = live.edges(since_s, now_s, watching.block_s)
+    if edges_s[0] > since_s:
+        notes.append(f"Only the newest {edges_s.size - 1} blocks were looked at.")
+    return Observations(
+        stable.side,
+        candidate.side,
+        pairs=live.pairs(prometheus, stable, candidate, edges_s),
+        live=live.live(prometheus, baseline, candidate, edges_s),
+        notes=tuple(notes),
+    )
+
+
+def _baseline(watching: Watching, stable: Seen, now_s: float) -> Seen:
+    """Find the fresh copy of stable, or stable where there is none."""
+    names = watching.names
+    try:
+        found = see(watching.prometheus, names.namespace, names.baseline, now_s)
+    except NothingThere:
+        return stable
+    return found if found.side.digests == stable.side.digests else stable
+
+
+def wait(
+    look: Callable[[], Finding],
+    wait_s: float,
+    *,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Finding:
+    """Look until it is decided or `wait_s` seconds are over; what fails is tried again till then.
+
+    Raises:
+        TimbreError: the last look's; at once where the golden set is one not to be used.
+    """
+    give_up = clock() + wait_s
+    while True:
+        left = give_up - clock()
+        try:
+            finding = look()
+        except GoldenError:  # waiting makes it no better
+            raise
+        except TimbreError:
+            if left <= 0:
+                raise
+        else:
+            if left <= 0 or finding.verdict.outcome is not Outcome.INCONCLUSIVE:
+                return finding
+        sleep(max(0.0, min(LOOK_EVERY_S, give_up - clock())))
+
+
+def undecided(weight: int, reason: str) -> Verdict:
+    """Make the verdict of what could not be looked at."""
+    return Verdict(Outcome.INCONCLUSIVE, weight, reason, ())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

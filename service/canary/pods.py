@@ -1,0 +1,210 @@
+"""Which pods are a side's, what they serve, and since when: from what Prometheus has of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.canary.observations import Counts, Scores, Side
+from service.canary.prometheus import Prometheus, Sample, quoted
+from service.domain import TimbreError
+
+LOOKBACK = "7d"
+"""How far back the first start of a pod's server is looked for."""
+REPLACED_WITHIN_S = 300.0
+"""Between the last that was seen of a pod and the first of the one that came for it."""
+
+
+class NothingThere(TimbreError):
+    """A side has no pods that Prometheus knows of: not yet, or not any more."""
+
+    slug = "nothing-there"
+    title = "A side has no pods"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Where pods are, and regular expressions for the names of each side's."""
+
+    namespace: str
+    stable: str
+    candidate: str
+    baseline: str
+
+    @classmethod
+    def of_release(cls, namespace: str, name: str) -> Names:
+        """Give those of the chart's Deployments; `name` is the release's full name."""
+        name = name.replace(".", r"\.")
+        pod = "[0-9a-f]{6,10}-[a-z0-9]{5}"
+        return cls(namespace, f"{name}-{pod}", f"{name}-canary-{pod}", f"{name}-baseline-{pod}")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One side: what its pods serve now, and all pods that served the same of late."""
+
+    side: Side
+    namespace: str
+    pods: tuple[str, ...]
+
+    def selector(self, metric: str, **matchers: str) -> str:
+        """Select a metric of these pods; `matchers` are regular expressions."""
+        return _selector(metric, self.namespace, "|".join(map(_escaped, self.pods)), **matchers)
+
+    @property
+    def short_digests(self) -> str:
+        """Match the first 12 digits of the digests, as the shadow's metrics have them."""
+        return "|".join(digest.removeprefix("sha256:")[:12] for digest in self.side.digests)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A side's pods at the edges of blocks.
+
+    `starts_s` is float [pods, edges]: when the server that is seen there started, NaN where none
+    is.
+    """
+
+    pods: tuple[str, ...]
+    edges_s: Scores
+    starts_s: Scores
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Say of each pod and block, bool [pods, blocks], whether it's known what happened in it.
+
+        It is where the pod is seen at both edges, or its server is new: it started in this block,
+        or in the one before and hadn't been scraped yet.
+        """
+        before, after = self.starts_s[:, :-1], self.starts_s[:, 1:]
+        earliest = self.edges_s[:-1] - np.diff(self.edges_s)
+        return np.isfinite(after) & (np.isfinite(before) | (after >= earliest))
+
+    @property
+    def up(self) -> NDArray[np.bool_]:
+        """Say of each block, bool [blocks], whether something of the side is known in it."""
+        return np.asarray(self.known.any(axis=0))
+
+    @property
+    def replaced(self) -> int:
+        """Count pods that are gone, and in whose place another came within `REPLACED_WITHIN_S`.
+
+        One that came first isn't it: a rolling update brings the new pod before it takes the old
+        one. Nor is one that comes late: an autoscaler takes pods when there is little to do.
+        """
+        seen = np.isfinite(self.starts_s)
+        gone = sorted(int(np.flatnonzero(row)[-1]) for row in seen if row.any() and not row[-1])
+        born = sorted(int(np.flatnonzero(row)[0]) for row in seen if row.any())
+        count = 0
+        for last in gone:
+            until_s = self.edges_s[last] + REPLACED_WITHIN_S
+            later = [first for first in born if first > last and self.edges_s[first] <= until_s]
+            if later:
+                born.remove(later[0])
+                count += 1
+        return count
+
+    def increments(self, pod: str, values: Scores) -> Counts:
+        """Tell by how much a counter grew in each block.
+
+        Exact: a counter that is seen first, or again after its server has started anew, began at 0.
+        What a server counted between an edge and its end is lost with it.
+
+        Args:
+            pod: whose counter it is.
+            values: float [edges], NaN where it isn't seen.
+
+        Returns:
+            int64 [blocks]; 0 in blocks that aren't `known`.
+        """
+        row = self.pods.index(pod)
+        values = np.nan_to_num(values)
+        same = self.starts_s[row, :-1] == self.starts_s[row, 1:]
+        grown = values[1:] - np.where(same, values[:-1], 0.0)
+        return np.where(self.known[row], np.maximum(grown, 0.0), 0.0).astype(np.int64)
+
+
+def see(prometheus: Prometheus, namespace: str, names: str, now_s: float) -> Seen:
+    """Look at the pods whose names match a regular expression.
+
+    Raises:
+        NothingThere: none does.
+        PrometheusFailed.
+    """
+    info = _selector("timbre_model_info", namespace, names)
+    found = prometheus.instant(info, now_s)
+    if not found:
+        raise NothingThere(f"Prometheus knows no pod in {namespace} called {names}.")
+    digests = _distinct(found, "digest")
+    earlier = prometheus.instant(f"last_over_time({info}[{LOOKBACK}])", now_s)
+    side = Side(
+        versions=_distinct(found, "version"),
+        digests=digests,
+        precisions=_distinct(found, "precision"),
+        cpu_features=_distinct(found, "cpu_features"),
+        pods=len({sample.labels.get("pod", "") for sample in found}),
+    )
+    same = [sample for sample in earlier if sample.labels.get("digest") in digests]
+    return Seen(side, namespace, _distinct([*found, *same], "pod"))
+
+
+def first_start(prometheus: Prometheus, seen: Seen, now_s: float) -> float:
+    """Tell when the first server started in the oldest of the pods that are there now.
+
+    A server that starts again in its pod, or one more pod, doesn't make the comparison begin anew:
+    the first would hide what is to be found, the second throw away what has been.
+
+    Raises:
+        NothingThere, PrometheusFailed.
+    """
+    span = f"[{LOOKBACK}]"
+    first = f"min_over_time({_process(seen)}{span}) {_of_timbre(seen, span)}"
+    there = f"group by (pod) ({seen.selector('timbre_model_info')})"
+    starts = prometheus.instant(f"min by (pod) ({first}) and on (pod) {there}", now_s)
+    if not starts:
+        raise NothingThere("Prometheus has no process_start_time_seconds of the candidate's pods.")
+    return min(sample.value for sample in starts)
+
+
+def watch(prometheus: Prometheus, seen: Seen, edges_s: Scores) -> Watched:
+    """See which servers ran at the edges of blocks."""
+    series = prometheus.range(f"max by (pod) ({_process(seen)} {_of_timbre(seen)})", edges_s)
+    starts = np.full((len(seen.pods), edges_s.size), np.nan)
+    for one in series:
+        starts[seen.pods.index(one.labels["pod"])] = one.values
+    return Watched(seen.pods, edges_s, starts)
+
+
+def restarts(prometheus: Prometheus, watched: Watched, seen: Seen) -> int:
+    """Count servers that started again, in their pod or in one that came for it."""
+    span = f"[{max(1, math.ceil(watched.edges_s[-1] - watched.edges_s[0]))}s]"
+    changes = f"changes({_process(seen)}{span}) {_of_timbre(seen, span)}"
+    found = prometheus.instant(f"max by (pod) ({changes})", float(watched.edges_s[-1]))
+    return round(sum(sample.value for sample in found)) + watched.replaced
+
+
+def _process(seen: Seen) -> str:
+    return seen.selector("process_start_time_seconds")
+
+
+def _of_timbre(seen: Seen, span: str = "") -> str:
+    """Leave out other programs of a pod, which have a start time too."""
+    info = seen.selector("timbre_model_info")
+    return f"and on (pod, instance) {f'last_over_time({info}{span})' if span else info}"
+
+
+def _selector(metric: str, namespace: str, pods: str, **matchers: str) -> str:
+    patterns = "".join(f",{label}=~{quoted(regex)}" for label, regex in matchers.items())
+    return f"{metric}{{namespace={quoted(namespace)},pod=~{quoted(pods)}{patterns}}}"
+
+
+def _escaped(pod: str) -> str:
+    return pod.replace(".", r"\.")
+
+
+def _distinct(samples: Iterable[Sample], label: str) -> tuple[str, ...]:
+    return tuple(sorted({sample.labels.get(label, "") for sample in samples}))

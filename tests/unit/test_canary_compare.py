@@ -1,0 +1,216 @@
+"""A comparison: which sources it takes together, and how long it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import pytest
+
+from service.canary import compare
+from service.canary.asking import Asked, Asker
+from service.canary.compare import (
+    LOOK_EVERY_S,
+    Comparison,
+    Examining,
+    Finding,
+    Mistaken,
+    Watching,
+    undecided,
+    wait,
+)
+from service.canary.golden import Clip, GoldenError, GoldenSet, Manifest
+from service.canary.observations import Observations
+from service.canary.pods import Names, NothingThere
+from service.canary.prometheus import Prometheus, PrometheusFailed
+from service.canary.verdict import Outcome
+from service.contract import ModelFacts
+from tests.support.answers import FACTS
+from tests.support.findings import CANDIDATE, GOLDEN, OBSERVATIONS, STABLE, finding
+
+NAMES = Names.of_release("audio", "timbre")
+
+
+class Asking:
+    """Who would ask two servers."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.stable = FACTS.model_copy(update={"digest": STABLE.digests[0]})
+        self.candidate = FACTS.model_copy(update={"digest": CANDIDATE.digests[0]})
+
+    def models(self) -> tuple[ModelFacts, ModelFacts]:
+        return self.stable, self.candidate
+
+    def ask(self, _opened: GoldenSet, _progress: object) -> Asked:
+        self.asked += 1
+        return Asked(GOLDEN, self.stable, self.candidate, ("of the set",))
+
+
+@pytest.fixture
+def asking() -> Asking:
+    """Two servers."""
+    return Asking()
+
+
+@pytest.fixture
+def examining(asking: Asking, tmp_path_factory: pytest.TempPathFactory) -> Examining:
+    """A set to ask them about."""
+    clip = Clip(file="a.wav", sha256="0" * 64, label="sad", speaker="ann")
+    manifest = Manifest(format=1, name="s", version="1", labels=("sad", "calm"), clips=(clip,))
+    opened = GoldenSet(tmp_path_factory.getbasetemp(), manifest, "0" * 64)
+    return Examining(cast("Asker", asking), opened)
+
+
+@pytest.fixture
+def watching(monkeypatch: pytest.MonkeyPatch) -> Watching:
+    """A Prometheus that has observed something."""
+    observed = replace(OBSERVATIONS, golden=None)
+    monkeypatch.setattr(compare, "_watched", lambda _watching: observed)
+    return Watching(Prometheus("http://prometheus"), NAMES, 60)
+
+
+class TestSources:
+    """What is taken together."""
+
+    def test_servers_alone_tell_their_sides(self, examining: Examining) -> None:
+        """And nothing of traffic."""
+        seen = Comparison(examining=examining).observe()
+        assert (seen.stable.digests, seen.stable.pods) == (STABLE.digests, 1)
+        assert (seen.golden, seen.pairs, seen.live) == (GOLDEN, None, None)
+        assert seen.notes == ("of the set",)
+
+    def test_prometheus_tells_the_sides_of_both(
+        self, watching: Watching, examining: Examining
+    ) -> None:
+        """With notes of both sources."""
+        seen = Comparison(watching=watching, examining=examining).observe()
+        assert (seen.stable, seen.candidate) == (STABLE, CANDIDATE)
+        assert (seen.golden, seen.pairs, seen.live) == (
+            GOLDEN,
+            OBSERVATIONS.pairs,
+            OBSERVATIONS.live,
+        )
+        assert seen.notes == ("of the set", *OBSERVATIONS.notes)
+
+    def test_the_set_is_sent_once_a_pair_of_models(
+        self, examining: Examining, asking: Asking
+    ) -> None:
+        """And anew to another."""
+        comparison = Comparison(examining=examining)
+        for _ in range(3):
+            comparison.observe()
+        assert asking.asked == 1
+        asking.candidate = asking.candidate.model_copy(update={"digest": "sha256:other"})
+        comparison.observe()
+        assert asking.asked == 2
+
+    def test_a_server_that_is_no_pod_of_the_side_is_a_mistake(
+        self, watching: Watching, examining: Examining, asking: Asking
+    ) -> None:
+        """Its answers would be of another model than the traffic."""
+        asking.candidate = asking.candidate.model_copy(update={"digest": "sha256:other"})
+        with pytest.raises(Mistaken, match="The candidate's address serves tiny"):
+            Comparison(watching=watching, examining=examining).observe()
+        assert asking.asked == 0
+
+    def test_a_side_that_is_not_there_is_inconclusive(
+        self, watching: Watching, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may come."""
+
+        def nobody(_: Watching) -> Observations:
+            raise NothingThere("No pods.")
+
+        monkeypatch.setattr(compare, "_watched", nobody)
+        found = Comparison(watching=watching).look(lambda *_: finding().verdict, 10)
+        assert found.verdict == undecided(10, "No pods.")
+        assert found.verdict.outcome is Outcome.INCONCLUSIVE
+        assert found.observations is None
+
+    def test_what_is_observed_is_judged_at_the_weight(self, watching: Watching) -> None:
+        """By whoever judges."""
+        found = Comparison(watching=watching).look(
+            lambda seen, weight: undecided(weight, seen.stable.versions[0]), 25
+        )
+        assert (found.verdict.weight, found.verdict.reason) == (25, "1.0.0")
+
+
+@dataclass
+class Time:
+    """A clock that sleeping moves."""
+
+    now: float = 100.0
+    sleeps: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Move it."""
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+OPEN = finding(Outcome.INCONCLUSIVE)
+GONE = PrometheusFailed("gone")
+
+
+def failing() -> Finding:
+    """Look in vain."""
+    raise GONE
+
+
+class TestWait:
+    """How long it looks."""
+
+    @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL])
+    def test_it_ends_when_it_is_decided(self, outcome: Outcome) -> None:
+        """Well or badly."""
+        time, found = Time(), iter([OPEN, OPEN, finding(outcome)])
+        told = wait(lambda: next(found), 3600, clock=time, sleep=time.sleep)
+        assert told.verdict.outcome is outcome
+        assert time.sleeps == [LOOK_EVERY_S] * 2
+
+    def test_it_ends_when_time_is_up(self) -> None:
+        """With a last look then."""
+        time, times = Time(), []
+
+        def look() -> Finding:
+            times.append(time.now - 100)
+            return OPEN
+
+        assert wait(look, 40, clock=time, sleep=time.sleep) is OPEN
+        assert times == [0, 15, 30, 40]
+
+    def test_without_waiting_it_looks_once(self) -> None:
+        """Whatever it finds."""
+        time = Time()
+        assert wait(lambda: OPEN, 0, clock=time, sleep=time.sleep) is OPEN
+        assert time.sleeps == []
+        with pytest.raises(PrometheusFailed):
+            wait(failing, 0, clock=time, sleep=time.sleep)
+
+    def test_what_fails_is_tried_again(self) -> None:
+        """For as long as there is time."""
+        time = Time()
+        steps: Iterator[Callable[[], Finding]] = iter([failing, lambda: finding(Outcome.PASS)])
+
+        def look() -> Finding:
+            return next(steps)()
+
+        assert wait(look, 60, clock=time, sleep=time.sleep).verdict.outcome is Outcome.PASS
+        with pytest.raises(PrometheusFailed):
+            wait(failing, 60, clock=time, sleep=time.sleep)
+
+    def test_a_set_that_is_not_to_be_used_is_not_waited_for(self) -> None:
+        """It stays one that a model was trained on."""
+        time = Time()
+
+        def look() -> Finding:
+            raise GoldenError("seen")
+
+        with pytest.raises(GoldenError):
+            wait(look, 60, clock=time, sleep=time.sleep)
+        assert time.sleeps == []

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.helm import merged
 from tests.support import charts
 from tests.support.charts import RELEASE, Manifest, Values, deployment, one, rendered, text
+from tests.support.layers import merged
 
 CANARY, BASELINE = f"{RELEASE}-canary", f"{RELEASE}-baseline"
 WITH_CANARY = [

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.helm import merged
 from tests.support import charts
 from tests.support.charts import NAMESPACE, RELEASE, Manifest, Values, kinds, one, rendered
+from tests.support.layers import merged
 
 JOB, JUDGE = f"{RELEASE}-compare", f"{RELEASE}-judge"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.helm import merged
 from tests.support import charts
 from tests.support.charts import NAMESPACE, RELEASE, Values, one, pods, rendered
 from tests.support.flows import Address, Pod, Protocol, allowed, selects
+from tests.support.layers import merged
 
 HTTP, INTERNAL, JUDGE_PORT, DNS = 3000, 3001, 3002, 53
 PEERS: dict[str, Any] = {

@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 
-from tests.e2e.helm import merged
 from tests.support import charts
 from tests.support.charts import Values, rendered, server
+from tests.support.layers import merged
 from tests.support.pod_security import containers
 
 NODE = {"cpu": Fraction(7, 2), "memory": Fraction(6 * 2**30)}

@@ -18,6 +18,8 @@ INFO_LABELS = {
 }
 """What app.py tells of a model; a live server is asked in test_live.py."""
 
+JUDGE = {name: {"outcome"} for name in monitoring.OF_THE_JUDGE}
+
 QUERIES = {query.where: query for query in monitoring.queries()}
 
 
@@ -44,7 +46,7 @@ def exposed() -> dict[str, set[str]]:
     return found
 
 
-EXPOSED = exposed() | {name: {"container"} for name in monitoring.FOREIGN} | {"up": set()}
+EXPOSED = exposed() | {name: {"container"} for name in monitoring.FOREIGN} | {"up": set()} | JUDGE
 
 
 def scaling() -> str:

@@ -4,7 +4,9 @@ Everything about the cluster comes from the environment, so that the same tests 
 
     KUBECONFIG       of an administrator
     TIMBRE_IMAGE     the image to install, such as localhost/timbre:0.1.0
-    TIMBRE_ARCHIVE   the image as an archive, to be handed to the command in CLUSTER_LOAD; optional
+    TIMBRE_TOOLS_IMAGE    the image with the tools, by default the other one's name with -tools
+    TIMBRE_ARCHIVE, TIMBRE_TOOLS_ARCHIVE    the images as archives, to be handed to the command in
+                     CLUSTER_LOAD; optional
     GATEWAY_URL, GATEWAY_TLS_URL    where the Gateway's listeners are reached from here
     GATEWAY_CLASS    by default the only one there is
     GATEWAY_PORT, GATEWAY_TLS_PORT  of the listeners, by default 80 and 443
@@ -89,8 +91,9 @@ def prepared(folder: Path) -> Iterator[Cluster]:
     repository, _, tag = _variable("TIMBRE_IMAGE").rpartition(":")
     if not repository:
         raise Unusable("TIMBRE_IMAGE has no tag: name the image as REPOSITORY:TAG.")
-    if archive := os.environ.get("TIMBRE_ARCHIVE"):
-        must(*shlex.split(_variable("CLUSTER_LOAD")), archive, timeout=600)
+    for variable in ("TIMBRE_ARCHIVE", "TIMBRE_TOOLS_ARCHIVE"):
+        if archive := os.environ.get(variable):
+            must(*shlex.split(_variable("CLUSTER_LOAD")), archive, timeout=600)
     url, tls_url = _variable("GATEWAY_URL"), _variable("GATEWAY_TLS_URL")
     mark = secrets.token_hex(3)
     namespace, strangers = f"timbre-e2e-{mark}", f"timbre-e2e-{mark}-strangers"
@@ -131,6 +134,14 @@ def prepared(folder: Path) -> Iterator[Cluster]:
         )
     finally:
         kubectl.delete("namespace", namespace, strangers)
+
+
+def tools() -> dict[str, str]:
+    """The image with the tools, as the chart's values name one."""
+    repository, _, tag = _variable("TIMBRE_IMAGE").rpartition(":")
+    named = os.environ.get("TIMBRE_TOOLS_IMAGE", f"{repository}-tools:{tag}")
+    repository, _, tag = named.rpartition(":")
+    return {"repository": repository, "tag": tag}
 
 
 def client(name: str, namespace: str, image: str, **labels: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from tests.support.layers import merged
 
 ORDER = (
     *("install", "upgrade", "bundles", "network_policy", "recovery", "monitoring", "resources"),
-    *("disruption", "scaling"),
+    *("disruption", "scaling", "canary"),
 )
 """Files, the cheap ones first."""
 RUNS = Path(__file__).parents[2] / "runs" / "e2e"

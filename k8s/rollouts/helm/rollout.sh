@@ -153,14 +153,14 @@ step() {
             now="$(pods "$name-baseline")"
             set -- "$@" --set "canary.baseline.replicas=${now:-1}"
         fi
-        say "The canary gets $share pods."
+        say "Pods for the canary: $share."
         if ! change "$@" --set canary.enabled=true --set "canary.weight=$from" --set "canary.replicas=$share"; then
             say "They were not ready in $READY_TIMEOUT, and are gone again: Helm's message is above."
             return "$OTHER"
         fi
     fi
     before="$(job)"
-    say "It gets $to% of the clips, if it is as good as stable."
+    say "The canary gets $to% of the clips, if it is as good as stable."
     if judged --set "canary.weight=$to"; then
         say "It has $to%."
         return
@@ -180,11 +180,11 @@ step() {
 
 # Clips go back to stable, which first has pods for all of them.
 return_to_stable() {
-    local all
-    all="$(needed)"
-    if is_scaled && [ "$(pods "$name")" -lt "$all" ]; then
-        say "Stable gets $all pods."
-        kube scale deployment "$name" --replicas "$all" >/dev/null
+    local count
+    count="$(needed)"
+    if is_scaled && [ "$(pods "$name")" -lt "$count" ]; then
+        say "Pods for stable: $count."
+        kube scale deployment "$name" --replicas "$count" >/dev/null
         kube rollout status deployment "$name" --timeout "$READY_TIMEOUT" >/dev/null
     fi
     if [ "$(weight)" -gt 0 ]; then

@@ -111,20 +111,26 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Said:
+    """A walk in which every comparison passes."""
+    cluster = Cluster(tmp_path_factory.mktemp("walk"))
+    return cluster.rollout("walk", *cluster.candidate)
+
+
 def canary(state: dict[str, Any]) -> dict[str, Any]:
     """Give the values of the canary that somebody gave."""
     found: dict[str, Any] = state["given"].get("canary", {})
     return found
 
 
-def test_a_walk_ends_with_stable_as_the_candidate_was(cluster: Cluster) -> None:
+def test_a_walk_ends_with_stable_as_the_candidate_was(walked: Said) -> None:
     """Every weight is judged, in order; what is left of the canary is how it is routed."""
-    said = cluster.rollout("walk", *cluster.candidate)
-    assert said.code == 0, said.out
-    assert said.judged == [0, 1, 10, 50, 100]
-    given = said.state["given"]
+    assert walked.code == 0, walked.out
+    assert walked.judged == [0, 1, 10, 50, 100]
+    given = walked.state["given"]
     assert {key: given[key] for key in PROMOTED} == PROMOTED
-    assert canary(said.state) == {
+    assert canary(walked.state) == {
         "enabled": False,
         "weight": 0,
         "forceTrack": {"enabled": True},
@@ -134,9 +140,9 @@ def test_a_walk_ends_with_stable_as_the_candidate_was(cluster: Cluster) -> None:
     assert untouched == {key: ROUTED[key] for key in untouched}
 
 
-def test_pods_come_before_clips(cluster: Cluster) -> None:
+def test_pods_come_before_clips(walked: Said) -> None:
     """A weight never rises in the upgrade that adds pods, nor before there are enough."""
-    upgrades = cluster.rollout("walk", *cluster.candidate).upgrades
+    upgrades = walked.upgrades
     for before, after in pairwise(upgrades):
         if after["weight"] > before["weight"]:
             assert after["replicas"] == before["replicas"]
@@ -145,16 +151,16 @@ def test_pods_come_before_clips(cluster: Cluster) -> None:
     assert sizes == {0: 1, 1: 1, 10: 1, 50: 2, 100: 4}
 
 
-def test_the_baseline_does_not_grow_for_clips_that_it_will_not_get(cluster: Cluster) -> None:
+def test_the_baseline_does_not_grow_for_clips_that_it_will_not_get(walked: Said) -> None:
     """It keeps the pods that it has at 50% when the canary gets those for all."""
-    upgrades = cluster.rollout("walk", *cluster.candidate).upgrades
+    upgrades = walked.upgrades
     [last] = [entry for entry in upgrades if entry["judged"] and entry["weight"] == 100]
     assert last["values"]["canary"]["baseline"] == {"replicas": 2}
 
 
-def test_stable_is_made_anew_while_it_gets_no_clips(cluster: Cluster) -> None:
+def test_stable_is_made_anew_while_it_gets_no_clips(walked: Said) -> None:
     """And gets them back before the canary's pods go, in an upgrade between."""
-    upgrades = cluster.rollout("walk", *cluster.candidate).upgrades
+    upgrades = walked.upgrades
     states = [
         (entry["values"]["image"]["tag"], entry["weight"], entry["enabled"]) for entry in upgrades
     ]
@@ -189,9 +195,9 @@ def test_the_promoted_stable_has_the_canary_s_pods(cluster: Cluster) -> None:
     assert shape(after, "timbre") == shape(before, "timbre-canary")
 
 
-def test_every_upgrade_waits_and_can_be_taken_back(cluster: Cluster) -> None:
+def test_every_upgrade_waits_and_can_be_taken_back(walked: Said) -> None:
     """Steps keep what was given and take the chart's new defaults for the rest."""
-    for entry in cluster.rollout("walk", *cluster.candidate).upgrades:
+    for entry in walked.upgrades:
         flags = set(entry["flags"])
         assert {"--wait", "--rollback-on-failure"} <= flags
         if entry["judged"]:

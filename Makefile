@@ -117,7 +117,7 @@ lock: $(CREATED) ## Fix anew which versions the image has
 		--output-file k8s/image/tools.lock pyproject.toml
 	@echo cyclonedx-bom | build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/sbom.lock -
 
-.PHONY: kind-up kind-down deploy
+.PHONY: kind-up kind-down deploy rollout
 # MONITORING=yes adds Prometheus, and what autoscalers ask for its figures.
 kind-up: ## Make a cluster on this machine with kind, and a gateway in it
 	@k8s/kind/cluster.sh up
@@ -129,6 +129,10 @@ kind-down: ## Delete that cluster
 # building asks for, is in the environment.
 deploy: $(BASE) ## Build the image and install the chart in that cluster
 	@PATH="$(abspath $(BIN)):$$PATH" k8s/kind/cluster.sh deploy
+
+# A release on the cluster that kubectl is set to: make rollout ROLLOUT='walk -- --values FILE'.
+rollout: ## Give a new version more clips step by step, as k8s/rollouts/helm/rollout.sh says
+	@k8s/rollouts/helm/rollout.sh $(ROLLOUT)
 
 # .venv and runs/ stay: they cost minutes and hours to make.
 clean: ## Remove builds and caches

@@ -163,6 +163,114 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
         {"resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}},
         "The server takes its threads from the CPU limit: set resources.limits.cpu, or use size.",
     ),
+    "a share that nothing gives": (
+        {"canary": {"enabled": True, "weight": 10}},
+        (
+            "canary.weight needs an HTTPRoute, since an Ingress and a Service split nothing: "
+            "enable httpRoute, or leave it at 0, where shadow and golden set judge."
+        ),
+    ),
+    "a share that an Ingress cannot give": (
+        charts.feature("ingress") | {"canary": {"enabled": True, "weight": 10}},
+        (
+            "canary.weight needs an HTTPRoute, since an Ingress and a Service split nothing: "
+            "enable httpRoute, or leave it at 0, where shadow and golden set judge."
+        ),
+    ),
+    "a canary's claim without a name": (
+        {"canary": {"enabled": True, "bundle": {"source": "pvc"}}},
+        (
+            "canary.bundle.source is pvc: set canary.bundle.pvc.claimName to the claim that holds "
+            "the bundle."
+        ),
+    ),
+    "a canary's bucket without a digest": (
+        bundle("s3", digest=DIGEST, s3={"url": "s3://models/speech/1"})
+        | {"canary": {"enabled": True, "bundle": {"s3": {"url": "s3://models/speech/2"}}}},
+        (
+            "Nothing vouches for what lies in a bucket: set canary.bundle.digest, which "
+            "`timbre bundle show --json` prints."
+        ),
+    ),
+    "a canary's store that the policy shuts out": (
+        {
+            "canary": {
+                "enabled": True,
+                "bundle": {"source": "registry", "registry": {"reference": "oci://a.example/b:1"}},
+            },
+            "networkPolicy": {"registry": []},
+        },
+        (
+            "The network policy would shut the bundle's store out: name its addresses in "
+            "networkPolicy.registry, or disable networkPolicy."
+        ),
+    ),
+    "clients kept by the header that doesn't count": (
+        {"canary": {"enabled": True, "sticky": {"by": "header", "name": "X-Timbre-Track"}}},
+        (
+            "canary.sticky.name is the header by which a client asks for a track, whose clips "
+            "don't count: choose another name."
+        ),
+    ),
+    "two that make canaries": (
+        charts.feature("argo") | {"canary": {"enabled": True}},
+        (
+            "rollout.engine argo makes canaries itself, of what is upgraded: disable canary, or "
+            "take engine helm."
+        ),
+    ),
+    "two that make a route": (
+        ROUTE | {"rollout": {"engine": "flagger"}},
+        (
+            "rollout.engine flagger makes the HTTPRoute itself: disable httpRoute, and give "
+            "gatewayRefs and hosts to the Canary of k8s/rollouts/flagger."
+        ),
+    ),
+    "two that say how many pods there are": (
+        {"rollout": {"engine": "argo"}, "replicaCount": 3},
+        (
+            "rollout.engine argo says how many pods there are: enable autoscaling or keda, or "
+            "leave replicaCount at 1."
+        ),
+    ),
+    "a label that the engine works by": (
+        {"rollout": {"engine": "flagger"}, "podLabels": {"app": "speech"}},
+        "commonLabels or podLabels sets app, which the chart sets: choose a name of your own.",
+    ),
+    "an engine that the policy shuts out": (
+        {
+            "rollout": {"engine": "flagger"},
+            "judge": {"enabled": True},
+            "compare": {"golden": {"source": "pvc", "pvc": {"claimName": "golden"}}},
+        },
+        SHUT_OUT.format("Flagger", "rollouts"),
+    ),
+    "a judge that Prometheus never hears": (
+        {"judge": {"enabled": True}, "compare": {"prometheus": {"url": "http://a:9090"}}},
+        SHUT_OUT.format("Prometheus", "prometheus"),
+    ),
+    "a judge with nothing to look at": (
+        {"judge": {"enabled": True}},
+        "judge has nothing to look at: set compare.prometheus.url or compare.golden.source.",
+    ),
+    "a comparison with nothing to look at": (
+        {"compare": {"enabled": True}},
+        "compare has nothing to look at: set compare.prometheus.url or compare.golden.source.",
+    ),
+    "a golden set in no claim": (
+        {"compare": {"enabled": True, "golden": {"source": "pvc"}}},
+        (
+            "compare.golden.source is pvc: set compare.golden.pvc.claimName to the claim that "
+            "holds the golden set."
+        ),
+    ),
+    "a golden set in no image": (
+        {"compare": {"enabled": True, "golden": {"source": "volume"}}},
+        (
+            "compare.golden.source is volume: set compare.golden.volume.reference to the image "
+            "that holds the golden set."
+        ),
+    ),
     "a label of the chart's own": (
         {"podLabels": {"track": "canary"}},
         "commonLabels or podLabels sets track, which the chart sets: choose a name of your own.",
@@ -206,6 +314,8 @@ def test_an_image_volume_needs_a_cluster_that_has_them() -> None:
     values = charts.feature("bundle-volume")
     assert "needs Kubernetes 1.33 or newer" in refusal(values, kubernetes="1.32.9")
     assert rendered(values, kubernetes="1.33.0")
+    golden = charts.feature("compare-volume")
+    assert "compare.golden.source volume needs" in refusal(golden, kubernetes="1.32.9")
     assert "incompatible with Kubernetes v1.28" in refusal({}, kubernetes="1.28.15")
     assert rendered(kubernetes="1.29.0")
 
@@ -222,6 +332,11 @@ def test_an_image_volume_needs_a_cluster_that_has_them() -> None:
         {"drainSeconds": 560},
         {"extraEnv": [{"name": "TIMBRE_CACHE", "value": "/cache"}]},
         {"monitoring": {"rules": {"enabled": True}}},
+        {"canary": {"weight": 10}},
+        {"canary": {"bundle": {"source": "pvc"}}},
+        {"podLabels": {"app": "speech", "traffic": "heavy"}},
+        charts.feature("ingress") | {"canary": {"enabled": True}},
+        charts.feature("ingress") | {"rollout": {"engine": "flagger"}},
     ],
     ids=str,
 )

@@ -9,8 +9,9 @@ import pytest
 from tests.support import charts
 from tests.support.charts import NAMESPACE, RELEASE, Values, one, pods, rendered
 from tests.support.flows import Address, Pod, Protocol, allowed, selects
+from tests.support.layers import merged
 
-HTTP, INTERNAL, DNS = 3000, 3001, 53
+HTTP, INTERNAL, JUDGE_PORT, DNS = 3000, 3001, 3002, 53
 PEERS: dict[str, Any] = {
     "networkPolicy": {
         "gateway": [
@@ -116,6 +117,121 @@ def test_who_is_not_named_does_not_pass(flow: str) -> None:
     assert not allowed(policies({}), *ALLOWED[flow])
 
 
+CANARY_PEERS: Values = merged(
+    PEERS,
+    charts.feature("canary-shadow"),
+    {
+        "compare": {
+            "enabled": True,
+            "prometheus": {"url": "http://prometheus.monitoring:9090"},
+            "golden": {"source": "pvc", "pvc": {"claimName": "golden"}},
+        },
+        "judge": {"enabled": True},
+        "networkPolicy": {"rollouts": [{"namespaceSelector": {"matchLabels": {"team": "cd"}}}]},
+    },
+)
+CANARY = made(f"Deployment/{RELEASE}-canary", CANARY_PEERS)
+BASELINE = made(f"Deployment/{RELEASE}-baseline", CANARY_PEERS)
+JUDGE = made(f"Deployment/{RELEASE}-judge", CANARY_PEERS)
+COMPARE = made(f"Job/{RELEASE}-compare", CANARY_PEERS)
+ENGINE = Pod("argo", {"app": "controller"}, namespace_more={"team": "cd"})
+
+JUDGED: dict[str, Flow] = {
+    "stable to the canary's internal": (SERVER, CANARY, INTERNAL, "TCP"),
+    "stable to the baseline's internal": (SERVER, BASELINE, INTERNAL, "TCP"),
+    "gateway to the canary": (GATEWAY, CANARY, HTTP, "TCP"),
+    "gateway to the baseline": (GATEWAY, BASELINE, HTTP, "TCP"),
+    "prometheus to the canary's internal": (PROMETHEUS, CANARY, INTERNAL, "TCP"),
+    "prometheus to the judge": (PROMETHEUS, JUDGE, JUDGE_PORT, "TCP"),
+    "an engine to the judge": (ENGINE, JUDGE, JUDGE_PORT, "TCP"),
+    **{
+        f"{who} to {whom}": (source, target, port, "TCP")
+        for who, source in {"judge": JUDGE, "compare": COMPARE}.items()
+        for whom, target, port in (
+            ("stable", SERVER, HTTP),
+            ("the canary", CANARY, HTTP),
+            ("prometheus", PROMETHEUS, 9090),
+            ("DNS over TCP", COREDNS, DNS),
+        )
+    },
+}
+NOT_JUDGED: dict[str, Flow] = {
+    "stable to itself": (SERVER, SERVER, INTERNAL, "TCP"),
+    "stable to the canary's http": (SERVER, CANARY, HTTP, "TCP"),
+    "the canary to stable": (CANARY, SERVER, INTERNAL, "TCP"),
+    "the canary to itself": (CANARY, CANARY, INTERNAL, "TCP"),
+    "the canary to the baseline": (CANARY, BASELINE, INTERNAL, "TCP"),
+    "the baseline to the canary": (BASELINE, CANARY, INTERNAL, "TCP"),
+    "the canary to the internet": (CANARY, INTERNET, 443, "TCP"),
+    "client to the canary's internal": (CLIENT, CANARY, INTERNAL, "TCP"),
+    "gateway to the canary's internal": (GATEWAY, CANARY, INTERNAL, "TCP"),
+    "judge to the canary's internal": (JUDGE, CANARY, INTERNAL, "TCP"),
+    "judge to the internet": (JUDGE, INTERNET, 443, "TCP"),
+    "judge to another port of prometheus": (JUDGE, PROMETHEUS, 9091, "TCP"),
+    "judge to the engine": (JUDGE, ENGINE, 443, "TCP"),
+    "client to the judge": (CLIENT, JUDGE, JUDGE_PORT, "TCP"),
+    "gateway to the judge": (GATEWAY, JUDGE, JUDGE_PORT, "TCP"),
+    "an engine to a server": (ENGINE, SERVER, HTTP, "TCP"),
+    "anybody to compare": (CLIENT, COMPARE, HTTP, "TCP"),
+    "the judge to another release": (JUDGE, FOREIGN, HTTP, "TCP"),
+}
+
+
+@pytest.mark.parametrize("flow", JUDGED.values(), ids=JUDGED)
+def test_what_a_comparison_needs_passes(flow: Flow) -> None:
+    """Where there is a canary, and both ways to judge it."""
+    assert allowed(policies(CANARY_PEERS), *flow)
+
+
+@pytest.mark.parametrize("flow", NOT_JUDGED.values(), ids=NOT_JUDGED)
+def test_nothing_else_does_with_a_canary(flow: Flow) -> None:
+    """With the same values."""
+    assert not allowed(policies(CANARY_PEERS), *flow)
+
+
+@pytest.mark.parametrize("flow", ALLOWED.values(), ids=ALLOWED)
+def test_a_canary_takes_nothing_away(flow: Flow) -> None:
+    """What passed before it still does."""
+    assert allowed(policies(CANARY_PEERS), *flow)
+
+
+def test_without_a_golden_set_the_servers_are_not_asked() -> None:
+    """And without Prometheus, it isn't; the pods of the namespace may come in as clients."""
+    no_golden = merged(CANARY_PEERS, {"compare": {"golden": {"source": ""}}})
+    assert not allowed(policies(no_golden), COMPARE, SERVER, HTTP)
+    assert allowed(policies(no_golden), COMPARE, PROMETHEUS, 9090)
+    no_prometheus = merged(CANARY_PEERS, {"compare": {"prometheus": {"url": ""}}})
+    assert allowed(policies(no_prometheus), COMPARE, SERVER, HTTP)
+    assert not allowed(policies(no_prometheus), COMPARE, PROMETHEUS, 9090)
+
+
+def test_the_golden_set_comes_in_where_clients_do_not() -> None:
+    """Neither needs the other."""
+    closed = merged(CANARY_PEERS, {"networkPolicy": {"clients": []}})
+    assert allowed(policies(closed), COMPARE, CANARY, HTTP)
+    assert not allowed(policies(closed), CLIENT, CANARY, HTTP)
+
+
+def test_a_canary_s_bundle_may_come_from_another_store() -> None:
+    """Which stable doesn't reach."""
+    values = merged(PEERS, charts.feature("canary"))
+    assert allowed(policies(values), CANARY, INTERNET, 5000)
+    assert not allowed(policies(values), SERVER, INTERNET, 5000)
+    assert not allowed(policies(values), BASELINE, INTERNET, 5000)
+
+
+def test_flagger_s_primary_reaches_the_candidate_and_not_the_other_way_round() -> None:
+    """By the one label that tells them apart."""
+    values = charts.feature("flagger")
+    candidate = made(f"Deployment/{RELEASE}", values)
+    primary = Pod(NAMESPACE, {**candidate.labels, "app": f"{RELEASE}-primary"}, candidate.ports)
+    assert allowed(policies(values), primary, candidate, INTERNAL)
+    assert not allowed(policies(values), candidate, primary, INTERNAL)
+    for pod in (primary, candidate):
+        assert allowed(policies(values), Pod("gateway-system"), pod, HTTP)
+        assert allowed(policies(values), PROMETHEUS, pod, INTERNAL)
+
+
 def test_what_the_chart_knows_nothing_of_is_left_alone() -> None:
     """Pods of other releases in the namespace keep their own rules."""
     assert allowed(policies(PEERS), STRANGER, FOREIGN, INTERNAL)
@@ -124,7 +240,7 @@ def test_what_the_chart_knows_nothing_of_is_left_alone() -> None:
 
 def test_another_pod_of_the_release_is_shut_in_until_a_policy_names_it() -> None:
     """Whatever its component."""
-    other = Pod(NAMESPACE, {**TEST.labels, "app.kubernetes.io/component": "judge"}, {"http": HTTP})
+    other = Pod(NAMESPACE, {**TEST.labels, "app.kubernetes.io/component": "other"}, {"http": HTTP})
     flows: list[tuple[Pod, Pod | Address]] = [
         (CLIENT, other),
         (other, INTERNET),

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import charts
 from tests.support.charts import Values, rendered, server
+from tests.support.layers import merged
 from tests.support.pod_security import containers
 
 NODE = {"cpu": Fraction(7, 2), "memory": Fraction(6 * 2**30)}
@@ -40,12 +41,28 @@ def test_two_pods_fit_an_ordinary_node(feature: str) -> None:
         assert pods * requested(charts.feature(feature), resource) <= there
 
 
-def test_helm_test_fits_beside_two_pods() -> None:
-    """It runs while an update does."""
-    [test] = charts.one(rendered(), "Pod")["spec"]["containers"]
+@pytest.mark.parametrize("track", ["canary", "baseline"])
+def test_a_pod_of_another_track_is_no_larger(track: str) -> None:
+    """So that one of it fits beside one of stable's, as a second of those does."""
+    manifests = rendered(charts.feature("canary"))
+    stable = {one["name"]: one["resources"] for one in containers(server(manifests))}
+    for one in containers(server(manifests, track)):
+        assert one["resources"] == stable["timbre"]
+
+
+def test_what_tests_and_judges_fits_beside_two_pods() -> None:
+    """They run while an update does."""
+    manifests = rendered(merged(charts.feature("compare"), {"judge": {"enabled": True}}))
+    pods = charts.pods(manifests)
+    small = [pods[name] for name in pods if not name.endswith(("timbre", "canary", "baseline"))]
+    assert len(small) == 3
     for resource, there in NODE.items():
-        asked = amount(test["resources"]["requests"][resource])
-        assert asked + 2 * requested(None, resource) <= there
+        asked = [
+            amount(one["resources"]["requests"][resource])
+            for pod in small
+            for one in pod["spec"]["containers"]
+        ]
+        assert sum(asked) + 2 * requested(None, resource) <= there
 
 
 @pytest.mark.parametrize("size", ["small", "medium", "large"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import jsonschema
@@ -41,7 +43,8 @@ def objects(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
     for part in node.get("allOf", ()):
         yield from objects(part, path)
     if "$ref" in node:
-        yield from objects(SCHEMA["definitions"][node["$ref"].rpartition("/")[2]], path)
+        steps = node["$ref"].removeprefix("#/").split("/")
+        yield from objects(reduce(operator.getitem, steps, SCHEMA), path)
     if "object" in node.get("type", ()):
         yield path, node
     for name, child in node.get("properties", {}).items():
@@ -213,6 +216,18 @@ def test_helm_says_which_key_it_does_not_know(
         {"podDisruptionBudget": {"maxUnavailable": 0}},
         {"networkPolicy": {"clients": [{}]}},
         {"monitoring": {"podMonitor": {"interval": "often"}}},
+        {"canary": {"weight": -1}},
+        {"canary": {"weight": 101}},
+        {"canary": {"weight": 0.5}},
+        {"canary": {"bundle": {"source": "ftp"}}},
+        {"canary": {"settings": {"deadline_s": 0}}},
+        {"canary": {"sticky": {"by": "address"}}},
+        {"canary": {"sticky": {"name": "with space"}}},
+        {"shadow": {"sample": 0}},
+        {"shadow": {"sample": 1.01}},
+        {"compare": {"golden": {"manifest": "../golden.json"}}},
+        {"compare": {"goldenSeconds": 0}},
+        {"rollout": {"engine": "spinnaker"}},
     ],
     ids=json.dumps,
 )

@@ -4,7 +4,7 @@ Everything about the cluster comes from the environment, so that the same tests 
 
     KUBECONFIG       of an administrator
     TIMBRE_IMAGE     the image to install, such as localhost/timbre:0.1.0
-                     and, with -tools behind its repository, that of the tools
+    TIMBRE_TOOLS_IMAGE    the image with the tools, by default the other one's name with -tools
     TIMBRE_ARCHIVES  both as archives, to be handed to the command in CLUSTER_LOAD; optional
     GATEWAY_URL, GATEWAY_TLS_URL    where the Gateway's listeners are reached from here
     GATEWAY_CLASS    by default the only one there is
@@ -132,6 +132,14 @@ def prepared(folder: Path) -> Iterator[Cluster]:
         )
     finally:
         kubectl.delete("namespace", namespace, strangers)
+
+
+def tools() -> dict[str, str]:
+    """The image with the tools, as the chart's values name one."""
+    repository, _, tag = _variable("TIMBRE_IMAGE").rpartition(":")
+    named = os.environ.get("TIMBRE_TOOLS_IMAGE", f"{repository}-tools:{tag}")
+    repository, _, tag = named.rpartition(":")
+    return {"repository": repository, "tag": tag}
 
 
 def client(name: str, namespace: str, image: str, **labels: str) -> dict[str, Any]:

@@ -26,10 +26,11 @@ from tests.e2e.load import Target
 from tests.e2e.release import SERVERS, Install, aim, pods, served
 from tests.e2e.watch import watching
 from tests.support.audio import encoded, speech_like
+from tests.support.layers import merged
 
 ORDER = (
     *("install", "upgrade", "bundles", "network_policy", "recovery", "monitoring", "resources"),
-    *("disruption", "scaling"),
+    *("disruption", "scaling", "canary"),
 )
 """Files, the cheap ones first."""
 RUNS = Path(__file__).parents[2] / "runs" / "e2e"
@@ -173,7 +174,7 @@ def install(cluster: Cluster, http: httpx.Client, figures: Figures) -> Iterator[
     """
 
     def put(*layers: helm.Values) -> dict[str, Any]:
-        values = helm.merged(cluster.values(), *layers)
+        values = merged(cluster.values(), *layers)
         if RELEASE in helm.releases(cluster.namespace):
             helm.upgrade(RELEASE, cluster.namespace, values)
         else:

@@ -16,19 +16,6 @@ TIMEOUT_S = 120
 Values = Mapping[str, Any]
 
 
-def merged(*layers: Values) -> dict[str, Any]:
-    """Lay values over values, as Helm does with several files: maps merge, all else replaces."""
-    whole: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            before = whole.get(key)
-            if isinstance(before, Mapping) and isinstance(value, Mapping):
-                whole[key] = merged(before, value)
-            else:
-                whole[key] = value
-    return whole
-
-
 def install(release: str, namespace: str, values: Values, *, wait: bool = True) -> str:
     """Install the chart, and wait until its pods are ready.
 

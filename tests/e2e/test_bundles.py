@@ -13,6 +13,7 @@ from tests.e2e import helm, kubectl
 from tests.e2e.cluster import RELEASE, Cluster, client, wait_ready
 from tests.e2e.release import SMALL, Install, container, pods
 from tests.support import registry as oci
+from tests.support.layers import merged
 
 REGISTRY = "registry"
 PORT = 5000
@@ -150,7 +151,7 @@ def test_another_bundle_than_the_digest_s_never_starts(
 ) -> None:
     """The pod that would serve it says why, and the old one goes on."""
     values = install(SMALL, _from_registry(pushed), {"settings": {"precision": cluster.precision}})
-    wrong = helm.merged(values, _from_registry(OTHER))
+    wrong = merged(values, _from_registry(OTHER))
     with pytest.raises(kubectl.Failed):
         helm.upgrade(RELEASE, cluster.namespace, wrong, "--timeout", "20s")
     (young,) = [pod for pod in pods(cluster) if not kubectl.ready(pod)]

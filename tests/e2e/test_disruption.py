@@ -23,6 +23,7 @@ from tests.e2e.release import SERVERS, Install, again, aim, container
 from tests.e2e.stage import PODS, SECTION, Stage, nothing_failed, one_retry_saves
 from tests.e2e.timeline import values as distinct
 from tests.e2e.watch import watching
+from tests.support.layers import merged
 
 ENOUGH = 10_000
 """Requests over all scenarios, at the usual share of capacity."""
@@ -84,7 +85,7 @@ def stage(
 
 def test_rolling_update(stage: Stage) -> None:
     """An upgrade that makes every pod anew costs no request."""
-    changed = helm.merged(stage.values, {"podAnnotations": {"generation": "2"}})
+    changed = merged(stage.values, {"podAnnotations": {"generation": "2"}})
     before = set(kubectl.names(stage.pods()))
     with stage.loaded("rolling update") as running:
         helm.upgrade(RELEASE, stage.cluster.namespace, changed)

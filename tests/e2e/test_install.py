@@ -14,6 +14,7 @@ from tests.e2e.cluster import CLIENT, HOST, RELEASE, Cluster
 from tests.e2e.figures import Figures
 from tests.e2e.release import Install, served, the_pod
 from tests.support.asking import CLASSIFY, DOCUMENT, check
+from tests.support.layers import merged
 
 ASK = """
 import sys, urllib.error, urllib.request
@@ -158,7 +159,7 @@ def test_own_gateway_redirects(
         },
         "httpRoute": {"parentRefs": []},
     }
-    helm.upgrade(RELEASE, cluster.namespace, helm.merged(values, own))
+    helm.upgrade(RELEASE, cluster.namespace, merged(values, own))
     kubectl.until(lambda: http.get("/v1/model").is_redirect, "the redirect is there")
     answer = http.post("/v1/classify", content=speech)
     assert answer.status_code == 301

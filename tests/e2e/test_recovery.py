@@ -13,6 +13,7 @@ from tests.e2e.cluster import RELEASE, Cluster
 from tests.e2e.figures import Figures
 from tests.e2e.release import SMALL, Install, again, container, pods, the_pod
 from tests.support.asking import CLASSIFY
+from tests.support.layers import merged
 
 EAT = """
 import os, time
@@ -59,7 +60,7 @@ def test_crash_loop(
 ) -> None:
     """A setting that no server starts with reaches no user, and the next upgrade mends it."""
     before = kubectl.name(the_pod(cluster))
-    broken = helm.merged(values, {"extraEnv": [{"name": "TIMBRE_RUNTIME", "value": "none"}]})
+    broken = merged(values, {"extraEnv": [{"name": "TIMBRE_RUNTIME", "value": "none"}]})
     helm.upgrade(RELEASE, cluster.namespace, broken, wait=False)
 
     def looping() -> kubectl.Object | None:

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e import helm, kubectl
 from tests.e2e.cluster import RELEASE, Cluster
 from tests.e2e.release import SMALL, Install, pods
+from tests.support.layers import merged
 
 OWN = {
     "settings": {"queue_s": 3, "client_share": 0.5},
@@ -44,7 +45,7 @@ def test_upgrade_keeps_an_operators_values(cluster: Cluster, install: Install, n
     one_more = {"settings": {"max_batch": 4}}
     helm.upgrade(RELEASE, cluster.namespace, one_more, "--reset-then-reuse-values", chart=newer)
 
-    assert helm.given(RELEASE, cluster.namespace) == helm.merged(before, one_more)
+    assert helm.given(RELEASE, cluster.namespace) == merged(before, one_more)
     where = ("--namespace", cluster.namespace)
     deployment = kubectl.get("deployment", RELEASE, *where)
     assert deployment["spec"]["replicas"] == deployment["status"]["readyReplicas"] == 2

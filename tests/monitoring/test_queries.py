@@ -18,6 +18,8 @@ INFO_LABELS = {
 }
 """What app.py tells of a model; a live server is asked in test_live.py."""
 
+JUDGE = {name: {"outcome"} for name in monitoring.OF_THE_JUDGE}
+
 QUERIES = {query.where: query for query in monitoring.queries()}
 
 
@@ -44,7 +46,7 @@ def exposed() -> dict[str, set[str]]:
     return found
 
 
-EXPOSED = exposed() | {name: {"container"} for name in monitoring.FOREIGN} | {"up": set()}
+EXPOSED = exposed() | {name: {"container"} for name in monitoring.FOREIGN} | {"up": set()} | JUDGE
 
 
 def scaling() -> str:
@@ -92,10 +94,11 @@ def test_every_query_is_of_one_release() -> None:
 
 
 def test_nearly_every_query_has_data_in_a_healthy_release() -> None:
-    """Only what happens to clients and decoders, and what an alert compares, may be empty."""
+    """Only what happens to some, what an alert compares, and what the judge says may be empty."""
     empty = {query.where for query in QUERIES.values() if not query.expects_data}
     assert empty == {
         *(f"alert {name}" for name in monitoring.alerts()),
+        "alert TimbreCanaryFailed reads timbre_canary_verdict",
         "alert TimbreDecodersLost reads timbre_decoder_restarts_total",
         "alert TimbreMemoryNearLimit reads container_memory_working_set_bytes",
         "alert TimbreMemoryNearLimit reads container_spec_memory_limit_bytes",

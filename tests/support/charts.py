@@ -129,13 +129,23 @@ def pods(manifests: tuple[Manifest, ...]) -> dict[str, Manifest]:
     return found
 
 
-def server(manifests: tuple[Manifest, ...]) -> Manifest:
-    """Give the specification of a serving pod."""
-    spec: Manifest = one(manifests, "Deployment")["spec"]["template"]["spec"]
+def deployment(manifests: tuple[Manifest, ...], track: str = "stable") -> Manifest:
+    """Give the Deployment of a track."""
+    [found] = [
+        manifest
+        for manifest in manifests
+        if manifest["kind"] == "Deployment" and manifest["metadata"]["labels"].get("track") == track
+    ]
+    return found
+
+
+def server(manifests: tuple[Manifest, ...], track: str = "stable") -> Manifest:
+    """Give the specification of a serving pod of a track."""
+    spec: Manifest = deployment(manifests, track)["spec"]["template"]["spec"]
     return spec
 
 
-def container(manifests: tuple[Manifest, ...]) -> Manifest:
+def container(manifests: tuple[Manifest, ...], track: str = "stable") -> Manifest:
     """Give its one container."""
-    [found] = server(manifests)["containers"]
+    [found] = server(manifests, track)["containers"]
     return dict(found)

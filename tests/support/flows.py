@@ -25,10 +25,12 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     """Named ports."""
+    namespace_more: Mapping[str, str] = field(default_factory=dict)
+    """Labels that somebody gave the namespace."""
 
     @property
     def namespace_labels(self) -> Mapping[str, str]:
-        return {"kubernetes.io/metadata.name": self.namespace}
+        return {"kubernetes.io/metadata.name": self.namespace, **self.namespace_more}
 
 
 @dataclass(frozen=True, slots=True)

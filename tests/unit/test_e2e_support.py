@@ -9,9 +9,9 @@ import pytest
 
 from tests.e2e import coldstart, load, vitals
 from tests.e2e.figures import Figures, page
-from tests.e2e.helm import merged
 from tests.e2e.summary import of_measured, read
 from tests.e2e.timeline import Seen, first, parts, values, when
+from tests.support.layers import merged
 
 
 def counter(count: int) -> dict[str, object]:

@@ -1,7 +1,10 @@
 {{/*
-The server. Three probes that mean different things: loaded, able to take clips, alive.
+The server. Three probes that mean different things: loaded, able to take clips, alive. Takes a track.
 */}}
 {{- define "timbre.container" -}}
+{{- $config := .config -}}
+{{- $track := .track -}}
+{{- with .root -}}
 name: timbre
 image: {{ include "timbre.serverImage" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -12,13 +15,16 @@ ports:
     containerPort: 3001
 envFrom:
   - configMapRef:
-      name: {{ include "timbre.fullname" . }}
+      name: {{ $config }}
 env:
   # Of the pod's own label: what moves a pod to another track needs no other template.
   - name: TIMBRE_TRACK
     valueFrom:
       fieldRef:
         fieldPath: metadata.labels['track']
+  {{- if and .Values.shadow.enabled (eq $track "stable") }}
+  {{- include "timbre.shadow.env" . | nindent 2 }}
+  {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -63,4 +69,5 @@ volumeMounts:
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
 {{- end }}

@@ -1,6 +1,6 @@
 {{/*
-The Deployment of one track. Takes a dict of root, track, name and the replicas, which are left out
-where something else scales it.
+The Deployment of one track. Takes the track with its replicas, which are left out where something
+else scales it.
 */}}
 {{- define "timbre.deployment" -}}
 apiVersion: apps/v1

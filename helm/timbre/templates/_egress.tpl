@@ -8,19 +8,22 @@
 {{- end }}
 
 {{/*
-The port a bundle is fetched from: the one that its address names, or its scheme's own.
+The port of an http or https address: the one that it names, or its scheme's own.
+*/}}
+{{- define "timbre.egress.port" -}}
+{{ regexFind ":[0-9]+(/|$)" . | trimAll ":/" | default (ternary "80" "443" (hasPrefix "http://" .)) }}
+{{- end }}
+
+{{/*
+The port a bundle is fetched from.
 */}}
 {{- define "timbre.egress.bundlePort" -}}
 {{- with .Values.bundle -}}
-{{- $named := "" -}}
-{{- $plain := false -}}
 {{- if eq .source "registry" -}}
-{{- $named = regexFind ":[0-9]+/" (trimPrefix "oci://" .registry.reference) -}}
-{{- $plain = .registry.insecure -}}
+{{- $scheme := .registry.insecure | ternary "http://" "https://" -}}
+{{ include "timbre.egress.port" (printf "%s%s" $scheme (trimPrefix "oci://" .registry.reference | splitList "/" | first)) }}
 {{- else -}}
-{{- $named = regexFind ":[0-9]+(/|$)" .s3.endpoint -}}
-{{- $plain = hasPrefix "http://" .s3.endpoint -}}
+{{ include "timbre.egress.port" .s3.endpoint }}
 {{- end -}}
-{{ trimAll ":/" $named | default (ternary "80" "443" $plain) }}
 {{- end -}}
 {{- end }}

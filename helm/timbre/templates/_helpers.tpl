@@ -3,8 +3,8 @@
 {{- end }}
 
 {{/*
-The name of everything. 48 characters leave 15 for what is put behind it (-canary, -redirect); of a
-longer one the end becomes a hash, so that two of them stay two. A release's name may have dots, a
+The name of everything. 48 characters leave 15 for what is put behind it (-canary, -primary-shadow);
+of a longer one the end becomes a hash, so that two of them stay two. A release's name may have dots, a
 Service's may not.
 */}}
 {{- define "timbre.fullname" -}}
@@ -45,12 +45,30 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/*
-What selects the serving pods of one track, and no others. Takes a dict of root and track.
+What selects the serving pods of one track, and no others. Takes a track. Argo Rollouts moves pods of
+one template through its steps, and experiments of its have tracks of their own.
 */}}
 {{- define "timbre.selectorLabels" -}}
 {{ include "timbre.instanceLabels" .root }}
 app.kubernetes.io/component: server
+{{- if ne .root.Values.rollout.engine "argo" }}
 track: {{ .track }}
+{{- end }}
+{{- if eq .root.Values.rollout.engine "flagger" }}
+{{ include "timbre.engineLabels" .root }}
+{{- end }}
+{{- end }}
+
+{{/*
+The label that an engine works by. Flagger selects by app alone, of which it gives its copy another
+value; an experiment of Argo's takes pods out of the Service by another value of traffic.
+*/}}
+{{- define "timbre.engineLabels" -}}
+{{- if eq .Values.rollout.engine "flagger" -}}
+app: {{ include "timbre.fullname" . }}
+{{- else if eq .Values.rollout.engine "argo" -}}
+traffic: live
+{{- end -}}
 {{- end }}
 
 {{- define "timbre.serviceAccountName" -}}
@@ -98,6 +116,13 @@ How many pods there are at least.
 {{- else if .Values.autoscaling.enabled }}{{ .Values.autoscaling.minReplicas }}
 {{- else }}{{ .Values.replicaCount }}
 {{- end }}
+{{- end }}
+
+{{/*
+Whether something other than the chart says how many pods there are.
+*/}}
+{{- define "timbre.scaled" -}}
+{{- if or .Values.autoscaling.enabled .Values.keda.enabled (ne .Values.rollout.engine "helm") }}true{{ end }}
 {{- end }}
 
 {{/*

@@ -1,5 +1,5 @@
 {{/*
-A serving pod. Takes a dict of root and track.
+A serving pod. Takes a track.
 */}}
 {{- define "timbre.pod" -}}
 {{- $root := .root -}}
@@ -8,7 +8,10 @@ A serving pod. Takes a dict of root and track.
 metadata:
   labels: {{- include "timbre.labels" (dict "root" $root "extra" .podLabels) | nindent 4 }}
     track: {{ $track }}
-  annotations: {{- include "timbre.podAnnotations" $root | nindent 4 }}
+    {{- with include "timbre.engineLabels" $root }}
+    {{- . | nindent 4 }}
+    {{- end }}
+  annotations: {{- include "timbre.podAnnotations" $ | nindent 4 }}
 spec:
   serviceAccountName: {{ include "timbre.serviceAccountName" $root }}
   automountServiceAccountToken: false
@@ -42,7 +45,7 @@ spec:
   initContainers: {{- . | nindent 4 }}
   {{- end }}
   containers:
-    - {{ include "timbre.container" $root | nindent 6 | trim }}
+    - {{ include "timbre.container" $ | nindent 6 | trim }}
   volumes:
     - name: temporary
       emptyDir:
@@ -60,14 +63,19 @@ spec:
 {{- end }}
 
 {{/*
-Variables are read once, so pods are made anew when the ConfigMap changes.
+Variables are read once, so pods are made anew when the ConfigMap changes. Takes a track.
 */}}
 {{- define "timbre.podAnnotations" -}}
-{{- $own := dict "checksum/config" (include (print .Template.BasePath "/configmap.yaml") . | sha256sum) -}}
+{{- $own := dict "checksum/config" (include "timbre.variables" .root | sha256sum) -}}
+{{- with .beside -}}
+{{- $_ := set $own "checksum/canary" . -}}
+{{- end -}}
+{{- with .root -}}
 {{- if .Values.monitoring.annotations.enabled -}}
 {{- $_ := set $own "prometheus.io/scrape" "true" -}}
 {{- $_ := set $own "prometheus.io/port" "3001" -}}
 {{- $_ := set $own "prometheus.io/path" "/metrics" -}}
 {{- end -}}
 {{ toYaml (merge $own .Values.podAnnotations) }}
+{{- end }}
 {{- end }}

@@ -11,7 +11,9 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 {{ include "timbre.contradictions.traffic" . }}
 {{ include "timbre.contradictions.scaling" . }}
 {{ include "timbre.contradictions.network" . }}
-{{ include "timbre.contradictions.bundle" . }}
+{{ include "timbre.contradictions.bundle" (dict "root" . "at" "bundle") }}
+{{ include "timbre.contradictions.canary" . }}
+{{ include "timbre.contradictions.judging" . }}
 {{ include "timbre.contradictions.pod" . }}
 {{- end }}
 
@@ -23,7 +25,7 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 {{- if and .httpRoute.enabled (not .httpRoute.parentRefs) (not .gateway.enabled) }}
 - httpRoute needs a Gateway: name one in httpRoute.parentRefs, or enable gateway.
 {{- end }}
-{{- if and .gateway.enabled (not .httpRoute.enabled) }}
+{{- if and .gateway.enabled (not .httpRoute.enabled) (ne .rollout.engine "flagger") }}
 - gateway has no route to the server: enable httpRoute too.
 {{- end }}
 {{- if and .gateway.enabled (not .gateway.className) }}
@@ -65,10 +67,13 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 {{- define "timbre.contradictions.network" }}
 {{- if .Values.networkPolicy.enabled }}
 {{- with .Values }}
+{{- if and .judge.enabled (ne .rollout.engine "helm") (not .networkPolicy.rollouts) }}
+- The network policy would shut {{ title .rollout.engine }} out: name its pods in networkPolicy.rollouts, or disable networkPolicy.
+{{- end }}
 {{- if and (or .httpRoute.enabled .ingress.enabled) (not .networkPolicy.gateway) }}
 - The network policy would shut the gateway out: name its pods in networkPolicy.gateway, or disable networkPolicy.
 {{- end }}
-{{- if and (include "timbre.scraped" $) (not .networkPolicy.prometheus) }}
+{{- if and (or (include "timbre.scraped" $) (and .compare.prometheus.url (or .judge.enabled .compare.enabled))) (not .networkPolicy.prometheus) }}
 - The network policy would shut Prometheus out: name its pods in networkPolicy.prometheus, or disable networkPolicy.
 {{- end }}
 {{- if and (has .bundle.source (list "registry" "s3")) (not .networkPolicy.registry) }}
@@ -78,25 +83,79 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 {{- end }}
 {{- end }}
 
+{{/*
+Of a bundle's values, and where they are: takes a root and that.
+*/}}
 {{- define "timbre.contradictions.bundle" }}
-{{- with .Values.bundle }}
+{{- $at := .at }}
+{{- $kubernetes := .root.Capabilities.KubeVersion.Version }}
+{{- with .root.Values.bundle }}
 {{- if and (eq .source "registry") (not .registry.reference) }}
-- bundle.source is registry: set bundle.registry.reference, such as oci://registry.example/team/model:1.2.0.
+- {{ $at }}.source is registry: set {{ $at }}.registry.reference, such as oci://registry.example/team/model:1.2.0.
 {{- end }}
 {{- if and (eq .source "pvc") (not .pvc.claimName) }}
-- bundle.source is pvc: set bundle.pvc.claimName to the claim that holds the bundle.
+- {{ $at }}.source is pvc: set {{ $at }}.pvc.claimName to the claim that holds the bundle.
 {{- end }}
 {{- if and (eq .source "volume") (not .volume.reference) }}
-- bundle.source is volume: set bundle.volume.reference to the image that holds the bundle.
+- {{ $at }}.source is volume: set {{ $at }}.volume.reference to the image that holds the bundle.
 {{- end }}
-{{- if and (eq .source "volume") (semverCompare "<1.33.0-0" $.Capabilities.KubeVersion.Version) }}
-- bundle.source volume needs Kubernetes 1.33 or newer, and this is {{ $.Capabilities.KubeVersion.Version }}: take registry or pvc.
+{{- if and (eq .source "volume") (semverCompare "<1.33.0-0" $kubernetes) }}
+- {{ $at }}.source volume needs Kubernetes 1.33 or newer, and this is {{ $kubernetes }}: take registry or pvc.
 {{- end }}
 {{- if and (eq .source "s3") (not .s3.url) }}
-- bundle.source is s3: set bundle.s3.url, such as s3://models/speech/1.2.0.
+- {{ $at }}.source is s3: set {{ $at }}.s3.url, such as s3://models/speech/1.2.0.
 {{- end }}
 {{- if and (eq .source "s3") (not .digest) }}
-- Nothing vouches for what lies in a bucket: set bundle.digest, which `timbre bundle show --json` prints.
+- Nothing vouches for what lies in a bucket: set {{ $at }}.digest, which `timbre bundle show --json` prints.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "timbre.contradictions.canary" }}
+{{- with .Values }}
+{{- if .canary.enabled }}
+{{- if ne .rollout.engine "helm" }}
+- rollout.engine {{ .rollout.engine }} makes canaries itself, of what is upgraded: disable canary, or take engine helm.
+{{- end }}
+{{- if and (int .canary.weight) (not .httpRoute.enabled) }}
+- canary.weight needs an HTTPRoute, since an Ingress and a Service split nothing: enable httpRoute, or leave it at 0, where shadow and golden set judge.
+{{- end }}
+{{- if .canary.bundle }}
+{{- $canary := dict "root" $ "track" "canary" }}
+{{- include "timbre.track" $canary }}
+{{- include "timbre.contradictions.bundle" (dict "root" $canary.root "at" "canary.bundle") }}
+{{- if and $.Values.networkPolicy.enabled (not (has $.Values.bundle.source (list "registry" "s3"))) (has $canary.root.Values.bundle.source (list "registry" "s3")) (not $.Values.networkPolicy.registry) }}
+- The network policy would shut the bundle's store out: name its addresses in networkPolicy.registry, or disable networkPolicy.
+{{- end }}
+{{- end }}
+{{- if and .canary.sticky.by (eq (lower .canary.sticky.name) "x-timbre-track") }}
+- canary.sticky.name is the header by which a client asks for a track, whose clips don't count: choose another name.
+{{- end }}
+{{- end }}
+{{- if and (eq .rollout.engine "flagger") .httpRoute.enabled }}
+- rollout.engine flagger makes the HTTPRoute itself: disable httpRoute, and give gatewayRefs and hosts to the Canary of k8s/rollouts/flagger.
+{{- end }}
+{{- if and (ne .rollout.engine "helm") (not .autoscaling.enabled) (not .keda.enabled) (ne (int .replicaCount) 1) }}
+- rollout.engine {{ .rollout.engine }} says how many pods there are: enable autoscaling or keda, or leave replicaCount at 1.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "timbre.contradictions.judging" }}
+{{- with .Values }}
+{{- range $which := list "compare" "judge" }}
+{{- if and (index $.Values $which).enabled (not $.Values.compare.prometheus.url) (not $.Values.compare.golden.source) }}
+- {{ $which }} has nothing to look at: set compare.prometheus.url or compare.golden.source.
+{{- end }}
+{{- end }}
+{{- if and (eq .compare.golden.source "pvc") (not .compare.golden.pvc.claimName) }}
+- compare.golden.source is pvc: set compare.golden.pvc.claimName to the claim that holds the golden set.
+{{- end }}
+{{- if and (eq .compare.golden.source "volume") (not .compare.golden.volume.reference) }}
+- compare.golden.source is volume: set compare.golden.volume.reference to the image that holds the golden set.
+{{- end }}
+{{- if and (eq .compare.golden.source "volume") (semverCompare "<1.33.0-0" $.Capabilities.KubeVersion.Version) }}
+- compare.golden.source volume needs Kubernetes 1.33 or newer, and this is {{ $.Capabilities.KubeVersion.Version }}: take pvc.
 {{- end }}
 {{- end }}
 {{- end }}
@@ -116,7 +175,7 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 - The server takes its threads from the CPU limit: set resources.limits.cpu, or use size.
 {{- end }}
 {{- range $label := keys .commonLabels .podLabels | uniq | sortAlpha }}
-{{- if or (has $label (list "helm.sh/chart" "track")) (hasPrefix "app.kubernetes.io/" $label) }}
+{{- if or (has $label (list "helm.sh/chart" "track")) (hasKey (include "timbre.engineLabels" $ | fromYaml) $label) (hasPrefix "app.kubernetes.io/" $label) }}
 - commonLabels or podLabels sets {{ $label }}, which the chart sets: choose a name of your own.
 {{- end }}
 {{- end }}

@@ -1,0 +1,138 @@
+{{/*
+Where compare and judge get their figures from, as arguments of either.
+*/}}
+{{- define "timbre.tools.arguments" -}}
+{{- $name := include "timbre.fullname" . -}}
+- --namespace={{ .Release.Namespace }}
+- --name={{ $name }}
+- --weight={{ .Values.canary.weight }}
+- --block={{ .Values.compare.blockSeconds }}
+{{- with .Values.compare.prometheus.url }}
+- --prometheus={{ . }}
+{{- end }}
+{{- if .Values.compare.golden.source }}
+- --golden=/golden/{{ .Values.compare.golden.manifest }}
+- --stable-url=http://{{ $name }}{{ if eq .Values.rollout.engine "flagger" }}-primary{{ end }}:{{ .Values.service.port }}
+- --candidate-url=http://{{ $name }}-canary:{{ .Values.service.port }}
+{{- end }}
+{{- if .Values.compare.policy }}
+- --policy=/policy/policy.toml
+{{- end }}
+{{- $pod := "[0-9a-f]{6,10}-[a-z0-9]{5}" }}
+{{- if eq .Values.rollout.engine "flagger" }}
+# Flagger has no fresh copy of stable: the primary stands for both.
+- --stable-pods={{ $name }}-primary-{{ $pod }}
+- --baseline-pods={{ $name }}-primary-{{ $pod }}
+- --candidate-pods={{ $name }}-{{ $pod }}
+{{- else if eq .Values.rollout.engine "argo" }}
+# Of experiments: hash, revision and step, then the name that the template has in the step.
+- --candidate-pods={{ $name }}-[0-9a-f]+-[0-9]+-[0-9]+-canary-[a-z0-9]{5}
+- --baseline-pods={{ $name }}-[0-9a-f]+-[0-9]+-[0-9]+-baseline-[a-z0-9]{5}
+{{- end }}
+{{- end }}
+
+{{- define "timbre.toolsImage" -}}
+{{ include "timbre.image" (dict "image" .Values.compare.image "tag" .Chart.AppVersion) }}
+{{- end }}
+
+{{/*
+The pod of one of them: takes a dict of root, component, arguments, and what else the pod and its
+container have, as YAML.
+*/}}
+{{- define "timbre.tools.pod" -}}
+{{- $root := .root -}}
+{{- $component := .component -}}
+{{- $arguments := .arguments -}}
+{{- $further := .container -}}
+{{- $tokens := and $root.Values.compare.golden.source (include "timbre.tokensSecret" $root) -}}
+{{- with $root.Values -}}
+metadata:
+  labels: {{- include "timbre.labels" (dict "root" $root "component" $component) | nindent 4 }}
+  {{- with $.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- with $.pod }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  serviceAccountName: {{ include "timbre.serviceAccountName" $root }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: 5
+  securityContext: {{- include "timbre.podSecurityContext" . | nindent 4 }}
+  {{- with .image.pullSecrets }}
+  imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: {{ $component }}
+      image: {{ include "timbre.toolsImage" $root }}
+      imagePullPolicy: {{ .image.pullPolicy }}
+      {{- if $tokens }}
+      # The golden set is asked for with the first token, as any client's clips are.
+      command: [python, -c]
+      args:
+        - |
+          import os, sys
+          lines = (line.partition("#")[0].strip() for line in open("/tokens/tokens"))
+          os.environ["TIMBRE_TOKEN"] = next(filter(None, lines))
+          os.execvp("timbre", ["timbre", *sys.argv[1:]])
+        - {{ $component }}
+      {{- else }}
+      command: [timbre, {{ $component }}]
+      args:
+      {{- end }}
+        {{- $arguments | nindent 8 }}
+      {{- with $further }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+      resources: {{- toYaml .compare.resources | nindent 8 }}
+      securityContext: {{- include "timbre.securityContext" . | nindent 8 }}
+      volumeMounts:
+        - name: temporary
+          mountPath: /tmp
+        {{- if .compare.golden.source }}
+        - name: golden
+          mountPath: /golden
+          readOnly: true
+        {{- end }}
+        {{- if .compare.policy }}
+        - name: policy
+          mountPath: /policy
+          readOnly: true
+        {{- end }}
+        {{- if $tokens }}
+        - name: tokens
+          mountPath: /tokens
+          readOnly: true
+        {{- end }}
+  volumes:
+    - name: temporary
+      emptyDir:
+        sizeLimit: 256Mi
+    {{- if eq .compare.golden.source "pvc" }}
+    - name: golden
+      persistentVolumeClaim:
+        claimName: {{ .compare.golden.pvc.claimName }}
+        readOnly: true
+    {{- else if eq .compare.golden.source "volume" }}
+    - name: golden
+      image:
+        reference: {{ .compare.golden.volume.reference }}
+        pullPolicy: {{ .compare.golden.volume.pullPolicy }}
+    {{- end }}
+    {{- if .compare.policy }}
+    - name: policy
+      configMap:
+        name: {{ include "timbre.fullname" $root }}-policy
+    {{- end }}
+    {{- if $tokens }}
+    {{- include "timbre.tokensVolume" $root | nindent 4 }}
+    {{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,275 @@
+#!/usr/bin/env bash
+# A new version in small steps, by plain Helm: rollout.sh step WEIGHT | walk | promote | abort
+#
+# step WEIGHT  gives the canary that percentage of the clips; the chart's comparison keeps the step
+#              or takes it back.
+# walk         all of STEPS (0 1 10 50 100), each if the one before was kept, then promote. It goes on
+#              where it was left, and aborts when a comparison fails.
+# promote      makes stable what the canary is, without a lost clip, and removes the canary.
+# abort        gives every clip back to stable, and removes the canary.
+#
+# What follows -- are arguments for helm, which say what the candidate is:
+#
+#     rollout.sh walk -- --set canary.bundle.registry.reference=oci://registry.example/team/model:2
+#
+# RELEASE and NAMESPACE are timbre unless they say otherwise, CHART is the chart in this checkout;
+# READY_TIMEOUT is what pods may take to be ready. It takes Helm 3 or 4, kubectl and jq, and ends with
+# 0, or with what the comparison said: 1 failed, 2 inconclusive; 3 is everything else.
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+RELEASE="${RELEASE:-timbre}"
+NAMESPACE="${NAMESPACE:-timbre}"
+CHART="${CHART:-$(cd "$here/../../.." && pwd)/helm/timbre}"
+STEPS="${STEPS:-0 1 10 50 100}"
+READY_TIMEOUT="${READY_TIMEOUT:-10m}"
+# A gateway that has a new route finishes what it has begun, and lets go of idle connections.
+ROUTE_DRAIN_S="${ROUTE_DRAIN_S:-10}"
+ROUTE_TIMEOUT_S="${ROUTE_TIMEOUT_S:-120}"
+
+FAILED=1 INCONCLUSIVE=2 OTHER=3
+
+say() { printf '%s\n' "$*"; }
+die() {
+    say "$1" >&2
+    exit "${2:-$OTHER}"
+}
+
+kube() { kubectl --namespace "$NAMESPACE" "$@"; }
+
+# The release's values as they are now, with the chart's own and without.
+read_values() {
+    all="$(helm get values "$RELEASE" --namespace "$NAMESPACE" --all --output json)"
+    given="$(helm get values "$RELEASE" --namespace "$NAMESPACE" --output json | jq '. // {}')"
+}
+value() { jq --raw-output "$1" <<<"$all"; }
+
+# An upgrade that Helm takes back where it fails.
+upgrade() {
+    local code=0
+    helm upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" --wait "$back" "$@" >/dev/null || code=$?
+    read_values
+    return "$code"
+}
+
+# A change that needs no verdict, and one that has to have one.
+change() { upgrade --timeout "$READY_TIMEOUT" --reset-then-reuse-values --no-hooks "$@"; }
+judged() { upgrade --timeout "$timeout" --reset-then-reuse-values "$@"; }
+
+# A change to exactly these values.
+replace() { upgrade --timeout "$READY_TIMEOUT" --reset-values --no-hooks --values - <<<"$1"; }
+
+prepare() {
+    local tool
+    for tool in helm kubectl jq; do
+        command -v "$tool" >/dev/null 2>&1 || die "$tool is missing."
+    done
+    helm status "$RELEASE" --namespace "$NAMESPACE" >/dev/null 2>&1 ||
+        die "There is no release $RELEASE in $NAMESPACE: RELEASE and NAMESPACE name it."
+    read_values
+    [ "$(value .rollout.engine)" = helm ] || die "$(value .rollout.engine) moves this release's clips: rollout.engine says so."
+    case "$(helm version --template '{{.Version}}')" in
+        v3.*) back=--atomic ;;
+        *) back=--rollback-on-failure ;;
+    esac
+    # Helm's timeout is that of the Job, which ends itself before.
+    timeout="$(value '.compare.waitSeconds + .compare.goldenSeconds + 120')s"
+    name="$(kube get deployments --output jsonpath='{.items[0].metadata.name}' \
+        --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component=server,track=stable")"
+}
+
+is_enabled() { [ "$(value .canary.enabled)" = true ]; }
+is_routed() { [ "$(value .httpRoute.enabled)" = true ]; }
+is_scaled() { [ "$(value '.autoscaling.enabled or .keda.enabled')" = true ]; }
+
+# Percent that the canary has now.
+weight() { value 'if .canary.enabled then .canary.weight else 0 end'; }
+
+# Pods that a track's Deployment has been asked for.
+pods() { kube get deployment "$1" --output jsonpath='{.spec.replicas}' --ignore-not-found; }
+
+# Pods that all clips need: as many as stable was given or, where they follow the clips, all there are.
+needed() {
+    if ! is_scaled; then
+        value .replicaCount
+        return
+    fi
+    local track sum=0 found
+    for track in "$name" "$name-canary" "$name-baseline"; do
+        found="$(pods "$track")"
+        sum=$((sum + ${found:-0}))
+    done
+    echo "$sum"
+}
+
+# Until every gateway of the route has seen it as it now is.
+wait_for_route() {
+    is_routed || return 0
+    local waited=0 seen
+    # shellcheck disable=SC2016 # It is jq's variable.
+    seen='
+        .metadata.generation as $now
+        | [.status.parents[]?.conditions[]? | select(.type == "Accepted")]
+        | length > 0 and all(.observedGeneration == $now and .status == "True")'
+    until kube get httproute "$name" --output json | jq --exit-status "$seen" >/dev/null; do
+        [ "$waited" -lt "$ROUTE_TIMEOUT_S" ] ||
+            die "No gateway has taken the route in $ROUTE_TIMEOUT_S s: kubectl --namespace $NAMESPACE describe httproute $name. The canary keeps its pods; the same command goes on from here."
+        sleep 1
+        waited=$((waited + 1))
+    done
+    sleep "$ROUTE_DRAIN_S"
+}
+
+# The Job that compares, as one that is made anew has another.
+job() { kube get job "$name-compare" --output jsonpath='{.metadata.uid}' --ignore-not-found; }
+
+# How the comparison ended: its exit code.
+verdict() {
+    kube get pods --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component=compare" \
+        --sort-by .metadata.creationTimestamp \
+        --output jsonpath='{.items[-1:].status.containerStatuses[0].state.terminated.exitCode}'
+}
+
+# Called where a failure is looked at, so that bash doesn't end by itself in here.
+step() {
+    local to="$1" from share now before code=""
+    shift
+    if ! [[ "$to" =~ ^[0-9]{1,3}$ ]] || [ "$to" -gt 100 ]; then
+        die "A weight is a percentage, 0 to 100, and not $to." 64
+    fi
+    from="$(weight)"
+    if [ "$#" -gt 0 ] && [ "$from" -gt 0 ]; then
+        die "A canary has $from% of the clips: promote or abort it before another candidate is tried."
+    fi
+    if [ "$to" -gt 0 ] && ! is_routed; then
+        die "Without httpRoute nothing can be split: step 0, then promote."
+    fi
+    [ "$(value .compare.enabled)" = true ] || say "compare is disabled: nobody judges this step."
+    # Pods first, clips then. The baseline grows for as long as it gets as many.
+    share=$((($(needed) * to + 99) / 100))
+    [ "$share" -gt 0 ] || share=1
+    now="$(pods "$name-canary")"
+    if [ "$#" -gt 0 ] || ! is_enabled || [ "${now:-0}" -lt "$share" ]; then
+        if [ "$to" -gt 50 ]; then
+            now="$(pods "$name-baseline")"
+            set -- "$@" --set "canary.baseline.replicas=${now:-1}"
+        fi
+        say "Pods for the canary: $share."
+        if ! change "$@" --set canary.enabled=true --set "canary.weight=$from" --set "canary.replicas=$share"; then
+            say "They were not ready in $READY_TIMEOUT, and are gone again: Helm's message is above."
+            return "$OTHER"
+        fi
+    fi
+    before="$(job)"
+    say "The canary gets $to% of the clips, if it is as good as stable."
+    if judged --set "canary.weight=$to"; then
+        say "It has $to%."
+        return
+    fi
+    if [ "$(job)" != "$before" ]; then code="$(verdict)"; fi
+    say "That was taken back: it has $(weight)%."
+    case "$code" in
+        "$FAILED") say "The comparison failed: kubectl --namespace $NAMESPACE logs job/$name-compare" ;;
+        "$INCONCLUSIVE") say "The comparison was inconclusive: kubectl --namespace $NAMESPACE logs job/$name-compare says what is missing. The same command tries again." ;;
+        *)
+            say "There was no verdict: Helm's message is above."
+            code="$OTHER"
+            ;;
+    esac
+    return "$code"
+}
+
+# Clips go back to stable, which first has pods for all of them.
+return_to_stable() {
+    local count
+    count="$(needed)"
+    if is_scaled && [ "$(pods "$name")" -lt "$count" ]; then
+        say "Pods for stable: $count."
+        kube scale deployment "$name" --replicas "$count" >/dev/null
+        kube rollout status deployment "$name" --timeout "$READY_TIMEOUT" >/dev/null
+    fi
+    if [ "$(weight)" -gt 0 ]; then
+        change --set canary.weight=0
+        say "Stable gets every clip."
+    fi
+    wait_for_route
+}
+
+# Nothing of the canary is left but how it is compared and routed.
+remove() {
+    replace "$(jq '.canary |= ((. // {}) | del(.image, .bundle, .settings, .replicas, .baseline.replicas)
+        | .enabled = false | .weight = 0)
+        | if .canary.baseline then .canary.baseline.enabled = true else . end' <<<"$given")"
+    say "The canary is gone."
+}
+
+abort() {
+    if ! is_enabled; then
+        say "There is no canary."
+        return
+    fi
+    return_to_stable
+    remove
+}
+
+# What was given, with stable as the canary is: as the chart lays the one over the other.
+promoted() {
+    jq '
+        def set: . != null and . != "";
+        .canary as $new
+        | ($new.image // {}) as $image
+        | if $image.repository | set then .image.repository = $image.repository else . end
+        | if ($image.tag | set) or ($image.digest | set)
+          then .image.tag = ($image.tag // "") | .image.digest = ($image.digest // "") else . end
+        | if ($new.bundle // {}) != {}
+          then .bundle = (((.bundle // {}) | .digest = "") * $new.bundle) else . end
+        | if ($new.settings // {}) != {} then .settings = ((.settings // {}) + $new.settings) else . end' <<<"$given"
+}
+
+promote() {
+    is_enabled || die "There is no canary to promote: step 0 makes one."
+    local wanted
+    wanted="$(promoted)"
+    if [ "$(jq --compact-output --sort-keys . <<<"$wanted")" != "$(jq --compact-output --sort-keys . <<<"$given")" ]; then
+        if is_routed && [ "$(weight)" -lt 100 ]; then step 100 || return; fi
+        # No clip is on its way to it any more, and its pods make room for stable's.
+        wait_for_route
+        change --set canary.baseline.enabled=false
+        say "Stable becomes what the canary is."
+        replace "$(promoted)" ||
+            die "It did not, and was taken back: Helm's message is above. The canary has every clip; promote tries again."
+    fi
+    return_to_stable
+    remove
+}
+
+walk() {
+    local to code
+    for to in $STEPS; do
+        if is_enabled && [ "$#" = 0 ] && [ "$to" -le "$(weight)" ]; then continue; fi
+        if [ "$to" -gt 0 ] && ! is_routed; then continue; fi
+        code=0
+        step "$to" "$@" || code=$?
+        # The candidate is in the release's values from here on.
+        set --
+        if [ "$code" = "$FAILED" ]; then abort; fi
+        [ "$code" = 0 ] || return "$code"
+    done
+    promote
+}
+
+usage="rollout.sh step WEIGHT | walk | promote | abort [-- HELM'S ARGUMENTS]"
+action="${1:-}"
+[ "$#" = 0 ] || shift
+arguments=()
+if [ "$action" = step ]; then
+    arguments+=("${1:?"$usage"}")
+    shift
+fi
+if [ "${1:-}" = -- ]; then shift; elif [ "$#" -gt 0 ]; then die "$usage" 64; fi
+case "$action" in
+    step | walk) ;;
+    promote | abort) [ "$#" = 0 ] || die "$action takes the candidate that is there, and no arguments for helm." 64 ;;
+    *) die "$usage" 64 ;;
+esac
+prepare
+"$action" "${arguments[@]}" "$@"

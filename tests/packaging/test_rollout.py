@@ -1,0 +1,371 @@
+"""k8s/rollouts/helm/rollout.sh, with a helm and a kubectl that write down what they are told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import chart_docs, fake_cluster
+from tests.support.charts import rendered
+
+SCRIPT = Path(__file__).parents[2] / "k8s/rollouts/helm/rollout.sh"
+ROUTED: dict[str, Any] = {
+    "replicaCount": 4,
+    "image": {"tag": "1", "repository": "a"},
+    "bundle": {"source": "registry", "digest": f"sha256:{'0' * 64}"},
+    "settings": {"deadline_s": 20, "precision": "fp32"},
+    "compare": {"enabled": True, "prometheus": {"url": "http://prometheus:9090"}},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+    "networkPolicy": {"enabled": False},
+}
+ROUTED["bundle"]["registry"] = {"reference": "oci://a.example/m:1", "credentialsSecret": "s"}
+CANDIDATE: dict[str, Any] = {
+    "canary": {
+        "image": {"tag": "2"},
+        "bundle": {"registry": {"reference": "oci://a.example/m:2"}},
+        "settings": {"precision": "int8"},
+        "forceTrack": {"enabled": True},
+    }
+}
+PROMOTED: dict[str, Any] = {
+    "image": {"tag": "2", "digest": "", "repository": "a"},
+    "bundle": {
+        "source": "registry",
+        "digest": "",
+        "registry": {"reference": "oci://a.example/m:2", "credentialsSecret": "s"},
+    },
+    "settings": {"deadline_s": 20, "precision": "int8"},
+}
+FAILED, INCONCLUSIVE, OTHER, USAGE = 1, 2, 3, 64
+
+pytestmark = pytest.mark.skipif(shutil.which("jq") is None, reason="rollout.sh needs jq")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a run ended with."""
+
+    code: int
+    out: str
+    state: dict[str, Any]
+
+    @property
+    def upgrades(self) -> list[dict[str, Any]]:
+        """What helm was told to change, in order."""
+        return [entry for entry in self.state["log"] if "judged" in entry]
+
+    @property
+    def judged(self) -> list[int]:
+        """Weights that were judged, in order."""
+        return [entry["weight"] for entry in self.upgrades if entry["judged"]]
+
+
+class Cluster:
+    """A release, and the script beside it."""
+
+    def __init__(self, folder: Path, **state: object) -> None:
+        """Make both."""
+        self._folder = folder
+        self._variables = fake_cluster.install(
+            folder, {"defaults": chart_docs.defaults(), "given": ROUTED, **state}
+        )
+        candidate = folder / "candidate.yaml"
+        candidate.write_text(json.dumps(CANDIDATE), encoding="utf-8")
+        self.candidate = ("--", "--values", str(candidate))
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What there is."""
+        file = self._folder / "state.json"
+        read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return read
+
+    def change(self, **state: object) -> None:
+        """Change what there is."""
+        (self._folder / "state.json").write_text(json.dumps(self.state | state), encoding="utf-8")
+
+    def rollout(self, *arguments: str, **variables: str) -> Said:
+        """Run the script to its end; its log begins anew."""
+        self.change(log=[])
+        done = subprocess.run(
+            [SCRIPT, *arguments],
+            env=os.environ | self._variables | {"ROUTE_DRAIN_S": "0"} | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Said(done.returncode, done.stdout + done.stderr, self.state)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """A release of four pods with a route and a comparison."""
+    return Cluster(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Said:
+    """A walk in which every comparison passes."""
+    cluster = Cluster(tmp_path_factory.mktemp("walk"))
+    return cluster.rollout("walk", *cluster.candidate)
+
+
+def canary(state: dict[str, Any]) -> dict[str, Any]:
+    """Give the values of the canary that somebody gave."""
+    found: dict[str, Any] = state["given"].get("canary", {})
+    return found
+
+
+def test_a_walk_ends_with_stable_as_the_candidate_was(walked: Said) -> None:
+    """Every weight is judged, in order; what is left of the canary is how it is routed."""
+    assert walked.code == 0, walked.out
+    assert walked.judged == [0, 1, 10, 50, 100]
+    given = walked.state["given"]
+    assert {key: given[key] for key in PROMOTED} == PROMOTED
+    assert canary(walked.state) == {
+        "enabled": False,
+        "weight": 0,
+        "forceTrack": {"enabled": True},
+        "baseline": {"enabled": True},
+    }
+    untouched = {key: given[key] for key in ROUTED if key not in PROMOTED}
+    assert untouched == {key: ROUTED[key] for key in untouched}
+
+
+def test_pods_come_before_clips(walked: Said) -> None:
+    """A weight never rises in the upgrade that adds pods, nor before there are enough."""
+    upgrades = walked.upgrades
+    for before, after in pairwise(upgrades):
+        if after["weight"] > before["weight"]:
+            assert after["replicas"] == before["replicas"]
+            assert after["replicas"] >= 4 * after["weight"] / 100
+    sizes = {entry["weight"]: entry["replicas"] for entry in upgrades if entry["judged"]}
+    assert sizes == {0: 1, 1: 1, 10: 1, 50: 2, 100: 4}
+
+
+def test_the_baseline_does_not_grow_for_clips_that_it_will_not_get(walked: Said) -> None:
+    """It keeps the pods that it has at 50% when the canary gets those for all."""
+    upgrades = walked.upgrades
+    [last] = [entry for entry in upgrades if entry["judged"] and entry["weight"] == 100]
+    assert last["values"]["canary"]["baseline"] == {"replicas": 2}
+
+
+def test_stable_is_made_anew_while_it_gets_no_clips(walked: Said) -> None:
+    """And gets them back before the canary's pods go, in an upgrade between."""
+    upgrades = walked.upgrades
+    states = [
+        (entry["values"]["image"]["tag"], entry["weight"], entry["enabled"]) for entry in upgrades
+    ]
+    assert states[-4:] == [
+        ("1", 100, True),
+        ("2", 100, True),
+        ("2", 0, True),
+        ("2", 0, False),
+    ]
+
+
+def test_the_promoted_stable_has_the_canary_s_pods(cluster: Cluster) -> None:
+    """Image, variables and init containers are what the chart made of the canary's values."""
+    cluster.rollout("step", "100", *cluster.candidate)
+    before = rendered(cluster.state["given"], release="timbre")
+    said = cluster.rollout("promote")
+    after = rendered(said.state["given"], release="timbre")
+
+    def shape(manifests: tuple[Any, ...], name: str) -> tuple[Any, ...]:
+        [config] = [
+            each["data"]
+            for each in manifests
+            if each["kind"] == "ConfigMap" and each["metadata"]["name"] == name
+        ]
+        [pod] = [
+            each["spec"]["template"]["spec"]
+            for each in manifests
+            if each["kind"] == "Deployment" and each["metadata"]["name"] == name
+        ]
+        return config, pod["containers"][0]["image"], pod["initContainers"]
+
+    assert shape(after, "timbre") == shape(before, "timbre-canary")
+
+
+def test_every_upgrade_waits_and_can_be_taken_back(walked: Said) -> None:
+    """Steps keep what was given and take the chart's new defaults for the rest."""
+    for entry in walked.upgrades:
+        flags = set(entry["flags"])
+        assert {"--wait", "--rollback-on-failure"} <= flags
+        if entry["judged"]:
+            assert "--reset-then-reuse-values" in flags
+
+
+def test_helm_3_is_told_in_its_own_words(tmp_path: Path) -> None:
+    """Its name for it is --atomic."""
+    said = Cluster(tmp_path, version="v3.18.0").rollout("step", "0")
+    assert all("--atomic" in entry["flags"] for entry in said.upgrades)
+    assert not any("--rollback-on-failure" in entry["flags"] for entry in said.upgrades)
+
+
+def test_a_comparison_that_fails_ends_the_canary(tmp_path: Path) -> None:
+    """Every clip is back at stable first; stable is as it was."""
+    cluster = Cluster(tmp_path, fails={"10": FAILED})
+    said = cluster.rollout("walk", *cluster.candidate)
+    assert said.code == FAILED
+    assert said.judged == [0, 1, 10]
+    assert [(each["weight"], each["enabled"]) for each in said.upgrades][-2:] == [
+        (0, True),
+        (0, False),
+    ]
+    assert {key: said.state["given"][key] for key in ROUTED} == ROUTED
+    assert "The comparison failed: kubectl --namespace timbre logs job/timbre-compare" in said.out
+
+
+def test_a_comparison_that_cannot_tell_leaves_the_canary_where_it_was(tmp_path: Path) -> None:
+    """And the same command tries again, with the step that was taken back."""
+    cluster = Cluster(tmp_path, fails={"10": INCONCLUSIVE})
+    said = cluster.rollout("walk", *cluster.candidate)
+    assert said.code == INCONCLUSIVE
+    assert canary(said.state)["weight"] == 1
+    assert "inconclusive" in said.out
+    cluster.change(fails={})
+    again = cluster.rollout("walk")
+    assert again.code == 0, again.out
+    assert again.judged == [10, 50, 100]
+    assert again.state["given"]["image"]["tag"] == "2"
+
+
+def test_a_candidate_that_does_not_start_is_gone(tmp_path: Path) -> None:
+    """Nothing was judged."""
+    cluster = Cluster(tmp_path, fails={"ready": 1})
+    said = cluster.rollout("walk", *cluster.candidate)
+    assert said.code == OTHER
+    assert said.judged == []
+    assert said.state["given"] == ROUTED
+    assert "not ready in 10m" in said.out
+
+
+def test_an_old_verdict_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    """A step that fails before it is judged has none, whatever the Job before it said."""
+    cluster = Cluster(tmp_path, job=7, code=FAILED, fails={"0": 1})
+    cluster.change(given=ROUTED | {"compare": {"enabled": False}})
+    said = cluster.rollout("step", "0")
+    assert said.code == OTHER
+    assert "There was no verdict" in said.out
+
+
+def test_a_promotion_that_was_cut_off_goes_on(cluster: Cluster) -> None:
+    """Where stable is the candidate already and has the clips, only the canary is left to go."""
+    cluster.rollout("step", "100", *cluster.candidate)
+    given = cluster.state["given"] | PROMOTED
+    given["canary"] = given["canary"] | {"weight": 0}
+    cluster.change(given=given)
+    said = cluster.rollout("promote")
+    assert said.code == 0, said.out
+    assert said.judged == []
+    assert canary(said.state)["enabled"] is False
+
+
+def test_pods_go_when_the_gateway_has_the_route(tmp_path: Path) -> None:
+    """Each change of the route is seen before what it took away is removed."""
+    cluster = Cluster(tmp_path, lag=2)
+    said = cluster.rollout("walk", *cluster.candidate)
+    assert said.code == 0, said.out
+    log = said.state["log"]
+    back = next(
+        n
+        for n, e in enumerate(log)
+        if n and e.get("weight") == 0 and log[n - 1].get("weight") == 100
+    )
+    assert "seen" in log[back + 1]
+    assert log[back + 2]["enabled"] is False
+
+
+def test_a_gateway_that_never_has_the_route_stops_it(tmp_path: Path) -> None:
+    """With the canary's pods still there."""
+    cluster = Cluster(tmp_path)
+    cluster.rollout("step", "10", *cluster.candidate)
+    cluster.change(lag=-1)
+    said = cluster.rollout("abort", ROUTE_TIMEOUT_S="1")
+    assert said.code == OTHER
+    assert "No gateway has taken the route in 1 s" in said.out
+    assert canary(said.state)["enabled"] is True
+
+
+def test_stable_has_pods_before_it_has_clips(tmp_path: Path) -> None:
+    """An autoscaler has taken its pods away while it had nothing to do."""
+    cluster = Cluster(tmp_path, given=ROUTED | {"autoscaling": {"enabled": True}}, stable=4)
+    cluster.rollout("step", "100", *cluster.candidate)
+    cluster.change(stable=1)
+    said = cluster.rollout("abort")
+    assert said.code == 0, said.out
+    sizes = [entry["scaled"] for entry in said.state["log"] if "scaled" in entry]
+    assert sizes
+    assert "scaled" in said.state["log"][0]
+
+
+def test_an_abort_without_a_canary_does_nothing(cluster: Cluster) -> None:
+    """And is no mistake."""
+    said = cluster.rollout("abort")
+    assert (said.code, said.upgrades) == (0, [])
+
+
+def test_another_candidate_waits_for_the_one_that_has_clips(cluster: Cluster) -> None:
+    """It would get them unjudged."""
+    cluster.rollout("step", "10", *cluster.candidate)
+    said = cluster.rollout("step", "10", *cluster.candidate)
+    assert said.code == OTHER
+    assert "promote or abort it before another candidate" in said.out
+    assert said.upgrades == []
+
+
+def test_without_a_route_shadows_and_golden_set_judge(tmp_path: Path) -> None:
+    """Then stable becomes the candidate by a rolling update."""
+    cluster = Cluster(tmp_path, given=ROUTED | {"httpRoute": {"enabled": False}})
+    assert "nothing can be split" in cluster.rollout("step", "1").out
+    said = cluster.rollout("walk", *cluster.candidate)
+    assert said.code == 0, said.out
+    assert said.judged == [0]
+    assert said.state["given"]["image"]["tag"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        ((), USAGE, "rollout.sh step WEIGHT | walk | promote | abort"),
+        (("jump",), USAGE, "rollout.sh step WEIGHT"),
+        (("step", "101"), USAGE, "0 to 100, and not 101"),
+        (("step", "half"), USAGE, "0 to 100, and not half"),
+        (("promote", "--", "--set", "a=b"), USAGE, "no arguments for helm"),
+        (("promote",), OTHER, "There is no canary to promote"),
+    ],
+)
+def test_what_it_cannot_do_it_says(
+    cluster: Cluster, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    """In a sentence, and changes nothing."""
+    said = cluster.rollout(*arguments)
+    assert said.code == code
+    assert sentence in said.out
+    assert said.upgrades == []
+
+
+@pytest.mark.parametrize(
+    ("given", "variables", "sentence"),
+    [
+        ({"rollout": {"engine": "argo"}}, {}, "argo moves this release's clips"),
+        ({}, {"RELEASE": "other", "NAMESPACE": "audio"}, "There is no release other in audio"),
+    ],
+)
+def test_it_leaves_other_releases_alone(
+    tmp_path: Path, given: dict[str, Any], variables: dict[str, str], sentence: str
+) -> None:
+    """Those that aren't there, and those that something else moves."""
+    said = Cluster(tmp_path, given=ROUTED | given).rollout("step", "0", **variables)
+    assert said.code == OTHER
+    assert sentence in said.out
+    assert said.upgrades == []

@@ -94,7 +94,8 @@ class _Side:
             return _grown(prometheus, self.watched, selected, labels, inner=("route", "status"))
 
         self._requests = grown("timbre_requests_total")
-        self._errors = grown("timbre_requests_total", status="5..")
+        # Whatever isn't an answer: a slow server refuses and loses clients, and its answers are quick.
+        self._errors = grown("timbre_requests_total", status="[^2]..")
         self.buckets: dict[float, dict[str, Counts]] = {}
         for (pod, bound), blocks in grown("timbre_request_seconds_bucket", "le").items():
             self.buckets.setdefault(float(bound), {})[pod] = blocks

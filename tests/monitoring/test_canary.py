@@ -174,8 +174,9 @@ def written(begin_s: float) -> Past:
     answered(ANOTHER, ramp(2, SAMPLES - 32), 32)
     answered(OLD, ramp(100, 8), 0)
     # Errors come to be at 600 s; what is no live traffic is not counted.
-    failed = [3.0] * (SAMPLES - 40)
-    past.write("timbre_requests_total", ANOTHER, failed, late=40, status="500", **CLIPS)
+    for status, count in (("500", 3.0), ("429", 2.0)):
+        failed = [count] * (SAMPLES - 40)
+        past.write("timbre_requests_total", ANOTHER, failed, late=40, status=status, **CLIPS)
     past.write(
         "timbre_requests_total",
         *(CANARY, ramp(1000, SAMPLES - 4)),
@@ -273,10 +274,10 @@ def test_clips_are_counted_exactly(seen: Observations, begin_s: float) -> None:
     assert OLD not in by_pod(live.candidate)
 
 
-def test_errors_are_those_that_ended_in_5xx(seen: Observations) -> None:
-    """A status that has not been before began at 0."""
+def test_errors_are_clips_that_were_not_answered(seen: Observations) -> None:
+    """Failed or refused; a status that has not been before began at 0."""
     assert seen.live is not None
-    assert errors(seen.live.candidate) == 3
+    assert errors(seen.live.candidate) == 3 + 2
     assert errors(seen.live.baseline) == 0
 
 

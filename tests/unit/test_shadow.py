@@ -171,7 +171,7 @@ class TestPairs:
         decisions = {"stable_decision": "accept", "candidate_decision": "review"}
         assert stage.sample("decisions_total", **decisions) == 1
         assert stage.sample("confidence_difference_count") == 1
-        for bound, below in (("-0.3", 0), ("-0.25", 1), ("1.0", 1)):
+        for bound, below in (("-0.325", 0), ("-0.275", 0), ("-0.225", 1), ("0.975", 1)):
             assert stage.sample("confidence_difference_bucket", le=bound) == below
 
     @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ REFUSAL_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
 """Seconds: a refusal is quick or it is not, and 50 ms is what it may take."""
 BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 DIFFERENCE_BUCKETS = tuple(step / 40 for step in range(-39, 40, 2))
-"""Of confidence; none is at 0, where the differences of two like models are. As some are below 0, Prometheus' format has no sum of them."""
+"""Of confidence; none is at 0, where the differences of two like models are. As some are below 0,
+Prometheus' format has no sum of them."""
 DURATION_BUCKETS = (0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60)
 
 

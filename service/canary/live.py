@@ -94,7 +94,7 @@ class _Side:
             return _grown(prometheus, self.watched, selected, labels, inner=("route", "status"))
 
         self._requests = grown("timbre_requests_total")
-        # Whatever isn't an answer: a slow server refuses and loses clients, and its answers are quick.
+        # Refused and given up, too: where a slow server does that, its answers may be quick.
         self._errors = grown("timbre_requests_total", status="[^2]..")
         self.buckets: dict[float, dict[str, Counts]] = {}
         for (pod, bound), blocks in grown("timbre_request_seconds_bucket", "le").items():

@@ -55,7 +55,9 @@ def live_checks(live: Live, policy: Policy, weight: int) -> Iterator[tuple[Check
     yield (
         CheckName.ERROR_RATE,
         judged(
-            question(CheckName.ERROR_RATE, "share of clips that were not answered", requests, ratio=False),
+            question(
+                CheckName.ERROR_RATE, "share of clips that were not answered", requests, ratio=False
+            ),
             partial(rate_difference, requests[0], requests[1], errors[0], errors[1]),
         ),
     )

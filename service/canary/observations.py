@@ -68,7 +68,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One pod in one block of time: live clips, those not answered with 2xx, and how long they took.
+    """One pod in one block of time: live clips, those not answered with 2xx, and their seconds.
 
     `seconds` counts answers in bins whose upper edges are `Live.edges`, the last being infinity.
     """

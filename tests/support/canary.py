@@ -101,7 +101,7 @@ def a_live(
     Args:
         clips: of each side.
         slower: factor of the candidate's latencies.
-        errors: share of the candidate's clips that are not answered; one in a thousand more on each.
+        errors: share of the candidate's clips not answered; one in a thousand more on each.
         restarts: of the candidate.
     """
     random = np.random.default_rng(1)

@@ -94,7 +94,7 @@ def test_every_query_is_of_one_release() -> None:
 
 
 def test_nearly_every_query_has_data_in_a_healthy_release() -> None:
-    """Only what happens to some, what an alert compares, and what the judge says may be empty."""
+    """Only what happens to some, what alerts compare, and what is of candidates may be empty."""
     empty = {query.where for query in QUERIES.values() if not query.expects_data}
     assert empty == {
         *(f"alert {name}" for name in monitoring.alerts()),
@@ -102,6 +102,10 @@ def test_nearly_every_query_has_data_in_a_healthy_release() -> None:
         "alert TimbreDecodersLost reads timbre_decoder_restarts_total",
         "alert TimbreMemoryNearLimit reads container_memory_working_set_bytes",
         "alert TimbreMemoryNearLimit reads container_spec_memory_limit_bytes",
+        "dashboard: Confidence beside stable's [A]",
+        "dashboard: Confidence beside stable's [B]",
+        "dashboard: Confidence beside stable's [C]",
+        "dashboard: Copies of clips [A]",
         "dashboard: Problems by type [A]",
         "dashboard: Windows [C]",
         "dashboard: Cut off and lost [A]",

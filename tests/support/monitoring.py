@@ -37,8 +37,10 @@ ON_OCCASION = {
     "timbre_dropped_windows_total",
     "timbre_hung_up_connections_total",
     "timbre_decoder_restarts_total",
+    "timbre_shadow_clips_total",
+    "timbre_shadow_confidence_difference_bucket",
 }
-"""Counters that have a series only once it has happened, to a client or a decoder."""
+"""What has a series only once it has happened, to a client or a decoder, or for a candidate."""
 
 FOREIGN = {"container_memory_working_set_bytes", "container_spec_memory_limit_bytes"}
 """cAdvisor's, which not every Prometheus scrapes."""

@@ -64,3 +64,16 @@ def test_it_says_that_nothing_bounds_who_reaches_it() -> None:
     """Where policies are disabled."""
     assert "No network policy" in notes(charts.feature("unprotected"))
     assert "No network policy" not in notes({})
+
+
+def test_a_canary_s_share_and_who_compares_it_are_said() -> None:
+    """Or that nobody does."""
+    canary = {"canary": {"enabled": True, "weight": 0}}
+    said = notes(canary)
+    assert "A canary gets 0% of the clips." in said
+    assert "Nobody compares it" in said
+    url = "http://prometheus.monitoring:9090"
+    peers = {"networkPolicy": {"prometheus": [{"namespaceSelector": {}}]}}
+    compared = notes(canary | peers | {"compare": {"enabled": True, "prometheus": {"url": url}}})
+    assert f"kubectl --namespace {NAMESPACE} logs job/{RELEASE}-compare" in compared
+    assert "canary" not in notes({})

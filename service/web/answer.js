@@ -163,14 +163,15 @@ function takeAway(answer, name) {
       "div",
       { className: "actions" },
       copying("answer.json", JSON.stringify(answer, null, 2)),
-      copying("answer.command", line),
+      line && copying("answer.command", line),
     ),
-    make(
-      "details",
-      {},
-      make("summary", {}, t("answer.command.heading")),
-      make("pre", { tabIndex: 0 }, make("code", {}, line)),
-    ),
+    line &&
+      make(
+        "details",
+        {},
+        make("summary", {}, t("answer.command.heading")),
+        make("pre", { tabIndex: 0 }, make("code", {}, line)),
+      ),
   );
 }
 

@@ -1,5 +1,7 @@
 // The server's interface: one function a route, and one kind of error for all that may go wrong.
 
+import { secrets } from "/web/memory.js";
+
 const URN = "urn:timbre:problem:";
 const TOKEN = "timbre.token";
 const TIMEOUT_MS = 120_000; // an answer may take the server's deadline, and the way there
@@ -21,10 +23,10 @@ export class Problem extends Error {
 
 /** Keep a token until the tab is closed. */
 export function useToken(token) {
-  sessionStorage.setItem(TOKEN, token);
+  secrets.set(TOKEN, token);
 }
 
-export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
+export const hasToken = () => secrets.get(TOKEN) !== null;
 
 /** The facts of the model that is served. */
 export const model = () => send("/v1/model");
@@ -39,7 +41,7 @@ export const classify = (clip, signal) =>
   });
 
 async function send(path, { headers = {}, signal, ...request } = {}) {
-  const token = sessionStorage.getItem(TOKEN);
+  const token = secrets.get(TOKEN);
   const limit = AbortSignal.timeout(TIMEOUT_MS);
   let response;
   try {

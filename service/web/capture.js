@@ -31,6 +31,10 @@ export function startCapture(on) {
   });
   speaking(render);
   drawLevels();
+  // A canvas keeps its colours when the page's change.
+  const repaint = () => requestAnimationFrame(drawLevels);
+  byId("theme").addEventListener("change", repaint);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }
 
 /** Save the recording as a file. */

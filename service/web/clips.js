@@ -2,6 +2,7 @@
 // The same rule as service/recordings.py, so that the page and the command line answer alike.
 
 import { Problem } from "/web/api.js";
+import { rateOf } from "/web/rate.js";
 import { wav } from "/web/wav.js";
 
 export const SAMPLE_RATE = 16_000;
@@ -10,44 +11,57 @@ export const MAX_DURATION_S = 60;
 export const SEARCH_S = 12;
 export const QUIET_S = 0.3;
 export const SHORTEST_S = 3;
+const HEAD_BYTES = 1024 * 1024; // of a file, where its header is; an MP3's has a picture before it
+const COMMON_RATE = 48_000; // for files of an unknown rate, and of one too high for a piece
 
 /**
  * Answer a recording: its own bytes go out where the server takes them, so that it need not be one
- * that the browser can decode; otherwise pieces of 16 kHz mono whose answers are merged.
+ * that the browser can decode; otherwise pieces of mono whose answers are merged. So go, too, formats
+ * that only the browser reads, such as the M4A of phones.
  *
  * @param ask gives the server's answer to one clip.
  * @param threshold gives the model's review threshold, for a merged answer's decision.
  * @param progress is told which piece of how many is being sent.
- * @returns the server's answer, or one of the same shape with `pieces`, their number.
+ * @returns the server's answer, or one of the same shape with `pieces`, their number, and
+ *     `converted` where no other client gets it from the same file.
  */
 export async function answerOf(file, { ask, threshold, progress = () => {} }) {
+  let refused = new Problem("too-long-here");
   if (file.size <= MAX_BODY_BYTES) {
     try {
       return await ask(file);
     } catch (problem) {
-      if (problem.slug !== "too-long") throw problem;
+      if (problem.slug === "unsupported-format") refused = problem;
+      else if (problem.slug !== "too-long") throw problem;
     }
   }
-  const recording = await decode(file);
-  const cuts = pieces(recording.samples);
+  const unreadable = () => {
+    throw refused;
+  };
+  const cuts = pieces((await decode(file).catch(unreadable)).samples);
+  const recording = await decode(file, await sendingRate(file)).catch(unreadable);
+  const { samples, rate } = recording;
   const parts = [];
   for (const [start, stop] of cuts) {
     progress(parts.length + 1, cuts.length);
-    const clip = wav([recording.samples.subarray(start, stop)], SAMPLE_RATE);
-    parts.push([start / SAMPLE_RATE, await ask(clip)]);
+    const [from, to] = [start, stop].map((at) => Math.round((at * rate) / SAMPLE_RATE));
+    parts.push([start / SAMPLE_RATE, await ask(wav([samples.subarray(from, to)], rate))]);
   }
-  return merge(parts, recording, await threshold());
+  const merged = merge(parts, recording, await threshold());
+  return refused.status ? { ...merged, converted: true } : merged;
 }
 
-/** Decode to mono at `SAMPLE_RATE`: the mean of the channels, scaled back where it exceeds 1. */
-export async function decode(file) {
-  let buffer;
-  try {
-    const context = new OfflineAudioContext(1, 1, SAMPLE_RATE);
-    buffer = await context.decodeAudioData(await file.arrayBuffer());
-  } catch {
-    throw new Problem("too-long-here");
-  }
+/** The rate to send pieces in: the file's own, so that the server resamples, as it does any clip. */
+async function sendingRate(file) {
+  const rate = rateOf(new Uint8Array(await file.slice(0, HEAD_BYTES).arrayBuffer()));
+  const bytes = 2 * rate * MAX_DURATION_S;
+  return rate && bytes < MAX_BODY_BYTES ? rate : COMMON_RATE;
+}
+
+/** Decode to mono at a rate: the mean of the channels, scaled back where it exceeds 1. */
+export async function decode(file, rate = SAMPLE_RATE) {
+  const context = new OfflineAudioContext(1, 1, rate);
+  const buffer = await context.decodeAudioData(await file.arrayBuffer());
   const channels = buffer.numberOfChannels;
   const samples = buffer.getChannelData(0);
   for (let channel = 1; channel < channels; channel += 1) {
@@ -59,7 +73,7 @@ export async function decode(file) {
     peak = Math.max(peak, Math.abs(samples[at]));
   }
   if (peak > 1) samples.forEach((sample, at) => (samples[at] = sample / peak));
-  return { samples, channels };
+  return { samples, rate, channels };
 }
 
 /** Cut where it is quietest, into pieces [start, stop) that a server takes. */
@@ -92,7 +106,7 @@ function quietest(samples) {
 }
 
 /** Merge pieces' answers, [start in seconds, answer], by their seconds of speech. */
-export function merge(parts, { samples, channels }, threshold) {
+export function merge(parts, { samples, rate, channels }, threshold) {
   const answers = parts.map(([, answer]) => answer);
   const sum = (value) => answers.reduce((total, answer) => total + value(answer), 0);
   const speaking = answers.filter((answer) => answer.decision !== "no_speech");
@@ -104,9 +118,9 @@ export function merge(parts, { samples, channels }, threshold) {
     model: answers[0].model,
     ...decide(Object.fromEntries(labels.map((label) => [label, pooled(label)])), threshold),
     audio: {
-      duration_s: samples.length / SAMPLE_RATE,
+      duration_s: samples.length / rate,
       speech_s: sum((answer) => answer.audio.speech_s),
-      sample_rate: SAMPLE_RATE,
+      sample_rate: rate,
       channels,
     },
     segments: parts.flatMap(([start, answer]) =>

@@ -4,8 +4,12 @@ import { hasToken } from "/web/api.js";
 
 const AUDIO = ["duration_s", "speech_s", "sample_rate", "channels"];
 
-/** The command for a terminal beside the file: curl, or where it was sent in pieces, timbre's own. */
+/**
+ * The command for a terminal beside the file: curl, or where it was sent in pieces, timbre's own;
+ * null where the browser alone can read the file.
+ */
 export function command(answer, name, origin = location.origin) {
+  if (answer.converted) return null;
   if (answer.pieces) return `timbre classify --timeline --json --url ${origin} ${quoted(name)}`;
   const token = hasToken() ? ' -H "Authorization: Bearer $TIMBRE_TOKEN"' : "";
   const file = quoted(`@${name}`);

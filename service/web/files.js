@@ -73,7 +73,8 @@ function render() {
   const done = rows.filter((row) => row.answer || row.problem).length;
   const failed = rows.some((row) => row.problem);
   const told = rows.map(({ file: { name }, answer, problem }) => ({ name, answer, problem }));
-  const held = document.activeElement?.dataset.row ?? document.activeElement?.dataset.action;
+  const { activeElement: focused } = document;
+  const held = section.contains(focused) && (focused.dataset.row ?? focused.dataset.action ?? "");
   const button = (key, click, off, kind = "") =>
     make(
       "button",
@@ -81,7 +82,7 @@ function render() {
       t(key),
     );
   section.replaceChildren(
-    make("h2", { id: "files-heading" }, t("files")),
+    make("h2", { id: "files-heading", tabIndex: -1 }, t("files")),
     make(
       "label",
       { className: "progress" },
@@ -97,7 +98,9 @@ function render() {
       button("files.csv", () => save(csv(told, labels), "timbre.csv"), running !== null),
     ),
   );
-  if (held) section.querySelector(`[data-row="${held}"], [data-action="${held}"]`)?.focus();
+  if (held === false) return;
+  const again = section.querySelector(`[data-row="${held}"], [data-action="${held}"]:enabled`);
+  (again ?? byId("files-heading")).focus();
 }
 speaking(render);
 

@@ -1,10 +1,11 @@
 // The page's language: the browser's at first, another when chosen, and remembered.
 
+import { choices } from "/web/memory.js";
 import { WORDS } from "/web/words.js";
 
 const CHOICE = "timbre.language";
 const renders = new Set();
-let language = [localStorage.getItem(CHOICE), ...navigator.languages.map((tag) => tag.slice(0, 2))]
+let language = [choices.get(CHOICE), ...navigator.languages.map((tag) => tag.slice(0, 2))]
   .concat("en")
   .find((tag) => tag in WORDS);
 
@@ -46,7 +47,7 @@ export function speaking(render) {
 /** Change the language, for now and the next time. */
 export function choose(tag) {
   language = tag;
-  localStorage.setItem(CHOICE, tag);
+  choices.set(CHOICE, tag);
   renders.forEach((render) => render());
 }
 

@@ -8,6 +8,7 @@ import { startLive } from "/web/continuous.js";
 import { byId } from "/web/dom.js";
 import { showFiles } from "/web/files.js";
 import { choose, current, speaking, t, translate } from "/web/i18n.js";
+import { choices } from "/web/memory.js";
 import { peaksOf } from "/web/timeline.js";
 import { clearTrouble, showTrouble, showWait } from "/web/trouble.js";
 
@@ -164,7 +165,7 @@ function dropping() {
 
 function theme(chosen) {
   document.documentElement.dataset.theme = chosen;
-  localStorage.setItem(THEME, chosen);
+  choices.set(THEME, chosen);
 }
 
 let live = null;
@@ -184,7 +185,7 @@ byId("choose").addEventListener("change", ({ target }) => {
   if (files.length) take(files);
 });
 byId("language").addEventListener("change", ({ target }) => choose(target.value));
-byId("theme").value = localStorage.getItem(THEME) ?? "";
+byId("theme").value = choices.get(THEME) ?? "";
 byId("theme").addEventListener("change", ({ target }) => theme(target.value));
 theme(byId("theme").value);
 dropping();

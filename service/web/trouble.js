@@ -30,20 +30,20 @@ export function showTrouble(problem, { retry = null, keep = null } = {}) {
   wait = null;
   shown = () => {
     const slug = has(`problem.${problem.slug}`) ? problem.slug : problem.status ? "refused" : "page";
-    const again = retry && !LASTING.has(slug) && (() => (clearTrouble(), retry()));
+    const again = retry && !LASTING.has(slug) && leaving(retry);
     return card(
       { "data-problem": slug },
       slug,
       problem.detail && problem.status
         ? make("p", { className: "hint", lang: "en" }, t("said", { detail: problem.detail }))
         : null,
-      slug === "unauthorized" ? tokenForm(again ?? clearTrouble) : null,
+      slug === "unauthorized" ? tokenForm(again ?? leaving()) : null,
       make(
         "div",
         { className: "actions" },
         again && slug !== "unauthorized" ? button("retry", again, "strong") : null,
         keep && button("keep", keep),
-        button("dismiss", clearTrouble, "quiet"),
+        button("dismiss", leaving(), "quiet"),
       ),
     );
   };
@@ -73,11 +73,18 @@ export function showWait(slug, left, ways) {
         "div",
         { className: "actions" },
         button("now", () => wait.hurry(), "strong"),
-        button("cancel", () => wait.cancel(), "quiet"),
+        button("cancel", () => leaving(wait.cancel)(), "quiet"),
       ),
     );
   render();
 }
+
+/** Take the trouble away and do something; the focus stays near, instead of at the page's top. */
+const leaving = (then = () => {}) => () => {
+  clearTrouble();
+  byId("status").focus();
+  then();
+};
 
 function render() {
   if (shown) byId("trouble").replaceChildren(shown());

@@ -3,8 +3,16 @@
 
 const HEADER = 44;
 
-/** Full scale is 32,768, as for the Python client: what was recorded in 16 bits stays as it is. */
-export const to16 = (sample) => Math.max(-32_768, Math.min(32_767, Math.round(sample * 32_768)));
+/**
+ * Full scale is 32,768 and halves go to the even number, as in the Python client: what was recorded
+ * in 16 bits stays as it is, and a mean of two channels is rounded alike.
+ */
+function to16(sample) {
+  const scaled = sample * 32_768;
+  const up = Math.round(scaled);
+  const nearest = up - scaled === 0.5 && up % 2 !== 0 ? up - 1 : up;
+  return Math.max(-32_768, Math.min(32_767, nearest));
+}
 
 /** Encode pieces of one recording, Float32Arrays, at `rate` Hz. */
 export function wav(parts, rate) {

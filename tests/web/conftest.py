@@ -76,6 +76,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     talk = [part for seed in range(5) for part in (speech_like(5.0, seed=seed), silence(1.0))]
     long = np.concatenate([*talk, *talk, *talk])
     stereo = np.stack([speech_like(4.0, seed=2, rate=44_100)] * 2, axis=1)
+    sides = np.stack([speech_like(70.0, seed=seed, rate=44_100) for seed in (8, 9)], axis=1)
     files = {
         "speech.wav": encoded(speech_like(4.0, seed=1), subtype="PCM_16"),
         "talk.wav": encoded(np.concatenate(talk), subtype="PCM_16"),
@@ -84,6 +85,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "stereo.mp3": encoded(stereo, 44_100, container="MP3"),
         "silence.wav": encoded(silence(3.0), subtype="PCM_16"),
         "long.wav": encoded(long, subtype="PCM_16"),
+        "stereo.wav": encoded(sides, 44_100, subtype="PCM_16"),
         "long.mp3": encoded(long, SAMPLE_RATE, container="MP3"),
         "text.wav": b"this is no recording",
         "video.webm": b"\x1a\x45\xdf\xa3" + bytes(100),

@@ -155,6 +155,20 @@ def test_problems_are_announced_once(visit: Visit, clips: dict[str, Path]) -> No
     assert visit.page.evaluate("window.changes") == 0
 
 
+def test_the_focus_is_never_lost(visit: Visit, clips: dict[str, Path]) -> None:
+    """When what had it goes away, it is beside where that was, and not at the page's beginning."""
+    visit.choose(clips["text.wav"])
+    visit["[data-problem] .quiet"].click()
+    expect(visit["#status"]).to_be_focused()
+    visit.page.route("**/v1/classify*", lambda route: route.abort())
+    visit.choose(clips["speech.wav"], clips["short.flac"])
+    visit["[data-action='files.retry']:enabled"].wait_for()
+    visit.page.unroute("**/v1/classify*")
+    visit["[data-action='files.retry']"].click()
+    expect(visit["#files [data-state=done]"]).to_have_count(2)
+    expect(visit["#files-heading"]).to_be_focused()
+
+
 @pytest.mark.parametrize("chosen", ["light", "dark"])
 def test_the_appearance_can_be_chosen(visit: Visit, chosen: str) -> None:
     """Whatever the system's is, and it is remembered."""

@@ -7,6 +7,7 @@ import re
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
 from service.http import PAGE_HEADERS, WEB
 from tests.support.browser import PHONE, SHOTS, Visit
@@ -65,6 +66,24 @@ def test_files_are_asked_for_again(server: Server) -> None:
     again = httpx.get(f"{server.url}/web/page.js", headers={"if-none-match": first.headers["etag"]})
     assert again.status_code == 304
     assert again.headers["cache-control"] == "no-cache"
+
+
+def test_a_browser_that_keeps_nothing(visiting_page: Visiting) -> None:
+    """Whose settings forbid it: the page works, and forgets what was chosen."""
+    forbid = """
+    for (const name of ["localStorage", "sessionStorage"]) {
+      Object.defineProperty(window, name, {
+        get() { throw new DOMException("Forbidden", "SecurityError"); },
+      });
+    }
+    """
+    with visiting_page(script=forbid) as visit:
+        visit.open()
+        visit["#language"].select_option("es")
+        expect(visit["#record"]).to_have_text("Grabar")
+        visit.page.reload()
+        visit["html[data-ready]"].wait_for()
+        expect(visit["#record"]).to_have_text("Record")
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["here", "slow phone"])

@@ -62,7 +62,9 @@ async function classifyOne(file) {
       }),
     ]);
     const tookMs = performance.now() - started;
-    await show(file, answer, { labels, tookMs });
+    const peaks = await drawn(file);
+    signal.throwIfAborted(); // another recording came meanwhile
+    showAnswer({ answer, file, peaks, labels, tookMs });
     status.textContent = ""; // the focus is on the verdict, which is read out
   } catch (problem) {
     if (signal.aborted) return;
@@ -98,14 +100,12 @@ function cancel() {
   delete document.body.dataset.busy;
 }
 
-/** Show an answer beside the recording's waveform. */
-async function show(file, answer, { labels, tookMs }) {
-  const peaks = await decode(file).then(
+/** The waveform of a recording; nothing where the browser can't decode it. */
+const drawn = (file) =>
+  decode(file).then(
     ({ samples }) => peaksOf(samples),
     () => [],
   );
-  showAnswer({ answer, file, peaks, labels, tookMs });
-}
 
 /** Classify what was chosen or dropped: one recording, or several. */
 async function take(files) {
@@ -131,7 +131,8 @@ async function take(files) {
         times.set(file, performance.now() - started);
         return answer;
       },
-      open: (file, answer) => show(file, answer, { labels, tookMs: times.get(file) }),
+      open: async (file, answer) =>
+        showAnswer({ answer, file, peaks: await drawn(file), labels, tookMs: times.get(file) }),
       failed: (problem, retry) => fail(problem, { retry }),
     });
   } catch (problem) {

@@ -62,6 +62,18 @@ def test_a_wait_can_be_cut_short(visit: Visit, clips: dict[str, Path]) -> None:
     assert visit.answered()["label"]
 
 
+def test_another_file_ends_a_wait(visit: Visit, clips: dict[str, Path]) -> None:
+    """Only the answer to the last one is shown, and nothing is left of the first."""
+    visit.page.route(CLASSIFY, Refusing(429, "overloaded", retry_after="30"))
+    visit.choose(clips["speech.wav"])
+    expect(visit["[role=timer].countdown"]).to_be_visible()
+    assert visit.violations() == []
+    visit.choose(clips["short.flac"])
+    assert visit.answered()["label"]
+    expect(visit["#answer .subject"]).to_have_text("short.flac")
+    expect(visit["[data-problem]"]).to_have_count(0)
+
+
 def test_a_wait_can_be_given_up(visit: Visit) -> None:
     """The recording stays."""
     visit.record(1.5)
@@ -187,6 +199,7 @@ def test_a_token_is_asked_for(browser: Browser, tmp_path: Path, clips: dict[str,
         visit.choose(clips["speech.wav"])
         assert visit.trouble() == "unauthorized"
         visit.shot("error-unauthorized")
+        assert visit.violations() == []
         visit["#token"].fill(tokens.UNKNOWN)
         visit["#token"].press("Enter")
         expect(visit["#token"]).to_have_value("")

@@ -27,8 +27,8 @@ export BENTOML_DO_NOT_TRACK = True
 
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
-.PHONY: help serve test smoke e2e fuzz soak lint format types imports checkov train model bench \
-	image tools-image context lock bento clean
+.PHONY: help serve test test-web smoke e2e fuzz soak lint format types imports checkov train model \
+	bench image tools-image context lock bento clean
 
 # What follows ## is the help.
 help: ## List the targets
@@ -41,6 +41,11 @@ serve: $(BASE) ## Serve the embedded model on port 3000 until Ctrl-C
 # PYTEST_ARGS narrows it: make test PYTEST_ARGS='-k batching'.
 test: $(DEV) ## Run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Takes Chromium: Debian's package, or the program that CHROMIUM names. Pictures are in runs/web.
+test-web: $(DEV) ## Look at the page in a real browser
+	@$(BIN)/python -m tests.support.browser
+	$(BIN)/python -m pytest tests/web $(PYTEST_ARGS)
 
 smoke: $(DEV) ## Train, evaluate, export and serve a model worth nothing, in a minute
 	@$(BIN)/python -m tests.support.smoke

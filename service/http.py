@@ -28,14 +28,19 @@ from service.shadow import Sender
 
 V1 = "/v1"
 WEB = Path(__file__).parent / "web"
+CACHE = "no-cache"
+"""Browsers keep pages and their files, and ask whether they have changed: a page of one version
+with a module of another would break."""
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; media-src 'self' blob:; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "permissions-policy": "microphone=(self)",
+    "cache-control": CACHE,
 }
-"""Pages load nothing but their own files."""
+"""Pages load nothing but their own files, and only they may ask for the microphone."""
 
 Unwrap: TypeAlias = Callable[[Request, bytes], Awaitable[bytes]]
 """Takes the clip out of a body."""
@@ -90,7 +95,7 @@ def create_app(
         Route("/openapi.json", routes.openapi, methods=["GET"]),
         Route("/docs", _page("docs.html"), methods=["GET"]),
         Route("/", _page("index.html"), methods=["GET"]),
-        Mount("/web", StaticFiles(directory=WEB)),
+        Mount("/web", _Files(directory=WEB)),
     ]
     if reference_assets is not None:
         table.append(Mount("/reference", StaticFiles(directory=reference_assets)))
@@ -245,6 +250,16 @@ def _flag(request: Request, name: str) -> bool:
 
 def _json(answer: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
     return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
+
+
+class _Files(StaticFiles):
+    """What a page loads."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:  # noqa: ANN401
+        """Answer with a file, or that it has not changed."""
+        response = super().file_response(*args, **options)
+        response.headers["cache-control"] = CACHE
+        return response
 
 
 def _page(name: str) -> Callable[[Request], Awaitable[Response]]:

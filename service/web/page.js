@@ -1,54 +1,196 @@
-// The page: send the chosen recording to /v1/classify and show what comes back.
+// The page: recordings come from the microphone or from files, go to the server, and are answered.
 
-const byId = (id) => document.getElementById(id);
-const percent = (score) => `${Math.round(score * 100)} %`;
+import { clearAnswer, showAnswer } from "/web/answer.js";
+import { classify, model, patiently, Problem } from "/web/api.js";
+import { keeping, startCapture } from "/web/capture.js";
+import { answerOf, decode } from "/web/clips.js";
+import { startLive } from "/web/continuous.js";
+import { byId } from "/web/dom.js";
+import { showFiles } from "/web/files.js";
+import { choose, current, speaking, t, translate } from "/web/i18n.js";
+import { choices } from "/web/memory.js";
+import { peaksOf } from "/web/timeline.js";
+import { clearTrouble, showTrouble, showWait } from "/web/trouble.js";
 
-const VERDICT = {
-  accept: (answer) => `${answer.label} (${percent(answer.score)})`,
-  review: (answer) =>
-    `Not sure: ${answer.top.map((one) => `${one.label} (${percent(one.score)})`).join(" or ")}`,
-  no_speech: () => "No speech found",
-};
+const THEME = "timbre.theme";
+let asking = null; // for the model's facts
+let facts = null;
+let job = null; // what is being classified: an AbortController
 
-function show(answer) {
-  byId("verdict").textContent = VERDICT[answer.decision](answer);
-  const ranked = Object.entries(answer.probabilities).sort((a, b) => b[1] - a[1]);
-  byId("bars").replaceChildren(...ranked.map(([label, score]) => {
-    const row = document.createElement("li");
-    const name = document.createElement("span");
-    const meter = document.createElement("meter");
-    const value = document.createElement("span");
-    name.textContent = label;
-    meter.value = score;
-    meter.setAttribute("aria-label", label);
-    value.textContent = percent(score);
-    row.append(name, meter, value);
-    return row;
-  }));
-  const { audio, model, timing_ms: timing } = answer;
-  byId("details").textContent =
-    `${audio.duration_s} s of audio, ${audio.speech_s} s of speech; ` +
-    `${model.name} ${model.version} (${model.track}), ${Math.round(timing.total)} ms.`;
-  byId("answer").hidden = false;
+/** The model's facts, asked for once. */
+function known() {
+  asking ??= patiently(model).then(
+    (said) => {
+      facts = said;
+      render();
+      return facts;
+    },
+    (problem) => {
+      asking = null;
+      throw problem;
+    },
+  );
+  return asking;
 }
 
-async function classify(file) {
-  byId("answer").hidden = true;
-  byId("status").textContent = "Listening …";
+/** Show whatever went wrong; a fault of the page's own is one, too. */
+function fail(problem, ways) {
+  if (!(problem instanceof Problem)) console.error(problem);
+  showTrouble(problem, ways);
+}
+
+/** Classify one recording and show the answer, or what went wrong. */
+async function classifyOne(file) {
+  job?.abort();
+  job = new AbortController();
+  const { signal } = job;
+  const status = byId("status");
+  clearTrouble();
+  clearAnswer();
+  status.textContent = t("status.listening", { name: file.name });
+  document.body.dataset.busy = "";
+  const started = performance.now();
   try {
-    const response = await fetch("/v1/classify", {
-      method: "POST",
-      headers: { "content-type": "application/octet-stream" },
-      body: file,
+    const [{ labels }, answer] = await Promise.all([
+      known(),
+      answerOf(file, {
+        ask: (clip) => ask(clip, signal),
+        threshold: async () => (await known()).review_threshold,
+        progress: (piece, pieces) => {
+          status.textContent = t("status.piece", { name: file.name, piece, pieces });
+        },
+      }),
+    ]);
+    const tookMs = performance.now() - started;
+    const peaks = await drawn(file);
+    signal.throwIfAborted(); // another recording came meanwhile
+    showAnswer({ answer, file, peaks, labels, tookMs });
+    status.textContent = ""; // the focus is on the verdict, which is read out
+  } catch (problem) {
+    if (signal.aborted) return;
+    status.textContent = "";
+    fail(problem, { retry: () => classifyOne(file), keep: keeping(file) });
+  }
+  delete document.body.dataset.busy;
+}
+
+/** Ask for one clip's answer, showing a wait where the server asks for one. */
+async function ask(clip, signal) {
+  let refused = "overloaded";
+  const answer = await patiently(
+    () =>
+      classify(clip, signal).catch((problem) => {
+        refused = problem.slug;
+        throw problem;
+      }),
+    {
+      signal,
+      waiting: (left, hurry) => showWait(refused, left, { hurry, cancel }),
+    },
+  );
+  clearTrouble();
+  return answer;
+}
+
+/** Give up what is under way; the recording stays. */
+function cancel() {
+  job?.abort();
+  clearTrouble();
+  byId("status").textContent = "";
+  delete document.body.dataset.busy;
+}
+
+/** The waveform of a recording; nothing where the browser can't decode it. */
+const drawn = (file) =>
+  decode(file).then(
+    ({ samples }) => peaksOf(samples),
+    () => [],
+  );
+
+/** Classify what was chosen or dropped: one recording, or several. */
+async function take(files) {
+  if (files.length === 1) return classifyOne(files[0]);
+  cancel();
+  clearAnswer();
+  const times = new Map();
+  try {
+    const { labels, review_threshold: threshold } = await known();
+    showFiles(files, {
+      labels,
+      answer: async (file, note, signal) => {
+        const started = performance.now();
+        const answer = await answerOf(file, {
+          ask: (clip) =>
+            patiently(() => classify(clip, signal), {
+              signal,
+              waiting: (left) => note("files.busy", { seconds: left }),
+            }),
+          threshold: async () => threshold,
+          progress: (piece, pieces) => note("files.piece", { piece, pieces }),
+        });
+        times.set(file, performance.now() - started);
+        return answer;
+      },
+      open: async (file, answer) =>
+        showAnswer({ answer, file, peaks: await drawn(file), labels, tookMs: times.get(file) }),
+      failed: (problem, retry) => fail(problem, { retry }),
     });
-    const answer = await response.json();
-    byId("status").textContent = response.ok ? "" : `${answer.title}. ${answer.detail}`;
-    if (response.ok) show(answer);
-  } catch {
-    byId("status").textContent = "The server cannot be reached. Choose the recording again to retry.";
+  } catch (problem) {
+    fail(problem, { retry: () => take(files) });
   }
 }
 
-byId("clip").addEventListener("change", ({ target }) => {
-  if (target.files.length) classify(target.files[0]);
+function render() {
+  translate();
+  byId("language").value = current();
+  byId("model").textContent = facts ? t("model", facts) : "";
+}
+
+function dropping() {
+  const over = (event) => event.dataTransfer.types.includes("Files");
+  window.addEventListener("dragover", (event) => {
+    if (!over(event)) return;
+    event.preventDefault();
+    byId("drop").dataset.over = "";
+  });
+  window.addEventListener("dragleave", ({ relatedTarget }) => {
+    if (!relatedTarget) delete byId("drop").dataset.over;
+  });
+  window.addEventListener("drop", (event) => {
+    if (!over(event)) return;
+    event.preventDefault();
+    delete byId("drop").dataset.over;
+    take([...event.dataTransfer.files]);
+  });
+}
+
+function theme(chosen) {
+  document.documentElement.dataset.theme = chosen;
+  choices.set(THEME, chosen);
+}
+
+let live = null;
+startCapture({
+  started: (recorder) => {
+    clearAnswer();
+    live = byId("continuous").checked ? startLive(recorder, { known, fail, cancel }) : null;
+    byId("live").hidden = !live;
+    return live?.take ?? (() => {});
+  },
+  stopped: () => live?.stop(),
+  classify: classifyOne,
 });
+byId("choose").addEventListener("change", ({ target }) => {
+  const files = [...target.files];
+  target.value = ""; // so that the same file can be chosen again
+  if (files.length) take(files);
+});
+byId("language").addEventListener("change", ({ target }) => choose(target.value));
+byId("theme").value = choices.get(THEME) ?? "";
+byId("theme").addEventListener("change", ({ target }) => theme(target.value));
+theme(byId("theme").value);
+dropping();
+speaking(render);
+known().catch(() => {}); // whoever classifies is told
+document.documentElement.dataset.ready = "";
+performance.mark("interactive");

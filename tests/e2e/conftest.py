@@ -25,6 +25,7 @@ from tests.e2e.figures import Figures
 from tests.e2e.load import Target
 from tests.e2e.release import SERVERS, Install, aim, pods, served
 from tests.e2e.watch import watching
+from tests.support import browser
 from tests.support.audio import encoded, speech_like
 from tests.support.layers import merged
 
@@ -39,6 +40,7 @@ PARTS = {
     "metrics": "serves the metrics API (metrics.k8s.io)",
     "custom-metrics": "serves the custom metrics API (custom.metrics.k8s.io)",
     "prometheus": "has a Prometheus that scrapes annotated pods",
+    "browser": "has a browser beside it (Chromium)",
 }
 """What a cluster may be without, and what it then doesn't do."""
 APIS = {
@@ -120,6 +122,8 @@ def _parts(request: pytest.FixtureRequest) -> None:
                 kubectl.raw(APIS[part])
             elif part == "prometheus":
                 clusters.query("vector(1)")
+            elif part == "browser" and browser.find() is None:
+                raise kubectl.Failed("Neither PATH nor CHROMIUM has one.")
         except kubectl.Failed as error:
             pytest.fail(
                 f"No cluster here {PARTS[part]}; E2E_WITHOUT={part} leaves this out. {error}"

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.e2e import helm, kubectl
 from tests.e2e.cluster import CLIENT, HOST, RELEASE, Cluster
 from tests.e2e.figures import Figures
 from tests.e2e.release import Install, served, the_pod
 from tests.support.asking import CLASSIFY, DOCUMENT, check
+from tests.support.audio import encoded, speech_like
+from tests.support.browser import chromium, visiting
 from tests.support.layers import merged
 
 ASK = """
@@ -88,6 +92,30 @@ def test_classifies_through_the_gateway(
         check(answer, DOCUMENT)
         assert answer.json()["model"]["track"] == "stable"
     assert answers[0].json()["probabilities"] == answers[1].json()["probabilities"]
+
+
+@pytest.mark.needs("browser")
+def test_the_page_records_through_the_gateway(cluster: Cluster, tmp_path: Path) -> None:
+    """By HTTPS browsers give the microphone away; what it hears is answered by the release."""
+    microphone = tmp_path / "microphone.wav"
+    microphone.write_bytes(encoded(speech_like(3.0), subtype="PCM_16"))
+    gateway = urlsplit(cluster.tls_url)
+    # The route is asked for by its name, and the certificate vouches for itself alone.
+    by_name = f"--host-resolver-rules=MAP {HOST} {gateway.hostname}"
+    with (
+        sync_playwright() as playwright,
+        chromium(playwright, by_name, microphone=microphone) as browser,
+        visiting(
+            browser, f"https://{HOST}:{gateway.port or 443}", ignore_https_errors=True
+        ) as visit,
+    ):
+        visit.open()
+        visit.record(3.0)
+        visit["#classify"].click()
+        answer = visit.answered()
+        assert answer["model"]["track"] == "stable"
+        assert answer["audio"]["duration_s"] == pytest.approx(3.0, abs=1.0)
+        assert len(answer["segments"]) > 0
 
 
 def test_classifies_within_the_cluster(

@@ -1,0 +1,172 @@
+"""Continuous mode: answers while it records, one request at a time, and gaps that are marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Request, expect
+
+from tests.support.browser import PATIENCE_MS, Visit
+from tests.web.conftest import Visiting
+
+pytestmark = pytest.mark.needs_chromium
+
+RATE = 1000
+SIMULATE = """
+async ([script]) => {
+  const { Live } = await import("/web/live.js");
+  const told = [];
+  const asked = [];
+  let most = 0;
+  let under = 0;
+  let answers = [];
+  const live = new Live({
+    rate: 1000,
+    windowS: 1,
+    told: ({ answer, problem, ...rest }) =>
+      told.push({ ...rest, ...(answer && { answer }), ...(problem && { problem: problem.slug }) }),
+    pause: async (s) => told.push({ pause: s }),
+    ask: (parts) => {
+      asked.push(parts.flatMap((part) => [...part]));
+      most = Math.max(most, ++under);
+      return new Promise((resolve, reject) => answers.push({ resolve, reject })).finally(
+        () => (under -= 1),
+      );
+    },
+  });
+  let next = 0;
+  const settled = () => new Promise((resolve) => setTimeout(resolve));
+  for (const [what, value] of script) {
+    if (what === "push") live.push(Float32Array.from({ length: value }, () => next++));
+    if (what === "answer") answers.shift().resolve(value);
+    if (what === "fail") answers.shift().reject(Object.assign(new Error(), value));
+    if (what === "stop") live.stop();
+    await settled();
+  }
+  return { told, asked: asked.map((all) => [all[0], all.length]), most };
+}
+"""
+"""Plays a script with a Live of 1 s windows at 1 kHz, whose samples count upwards."""
+
+
+def simulate(visit: Visit, *script: tuple[str, Any]) -> dict[str, Any]:
+    """Run a script of push (samples), answer, fail and stop."""
+    seen: dict[str, Any] = visit.page.evaluate(SIMULATE, [list(map(list, script))])
+    return seen
+
+
+def spans(seen: dict[str, Any]) -> list[tuple[float, float, bool]]:
+    """What was told of the time line: start, end, whether it is a gap."""
+    return [(t["start_s"], t["end_s"], t.get("gap", False)) for t in seen["told"] if "end_s" in t]
+
+
+def test_windows_have_the_model_s_length(visit: Visit) -> None:
+    """However the sound comes in blocks, each sample is in one window."""
+    blocks = [("push", 300)] * 7
+    seen = simulate(visit, *blocks[:4], ("answer", "one"), *blocks[4:], ("answer", "two"))
+    assert seen["asked"] == [[0, RATE], [RATE, RATE]]
+    assert spans(seen) == [(0, 1, False), (1, 2, False)]
+
+
+def test_one_request_at_a_time(visit: Visit) -> None:
+    """Windows that come meanwhile wait; of several the newest, and those before it are gaps."""
+    seen = simulate(
+        visit, ("push", 1000), ("push", 1000), ("push", 1000), ("push", 1000), ("answer", "one")
+    )
+    assert seen["most"] == 1
+    assert seen["asked"] == [[0, RATE], [3 * RATE, RATE]]
+    assert sorted(spans(seen)) == [(0, 1, False), (1, 2, True), (2, 3, True)]
+
+
+@pytest.mark.parametrize(("retry_after", "pause"), [(7, 7), (None, 2)])
+def test_a_failure_is_a_gap_and_a_pause(visit: Visit, retry_after: int | None, pause: int) -> None:
+    """As long as the server asks for; then it goes on with what is new."""
+    seen = simulate(
+        visit,
+        ("push", 1000),
+        ("fail", {"slug": "overloaded", "retryAfterS": retry_after}),
+        ("push", 1000),
+        ("answer", "two"),
+    )
+    assert seen["told"] == [
+        {"start_s": 0, "end_s": 1, "gap": True, "problem": "overloaded"},
+        {"pause": pause},
+        {"start_s": 1, "end_s": 2, "answer": "two"},
+    ]
+
+
+@pytest.mark.parametrize(("rest", "sent"), [(499, 1), (500, 2)])
+def test_the_rest_is_sent_at_the_end(visit: Visit, rest: int, sent: int) -> None:
+    """If there is half a second of it."""
+    seen = simulate(visit, ("push", 1000), ("answer", "one"), ("push", rest), ("stop", None))
+    assert len(seen["asked"]) == sent
+
+
+def test_the_time_line_grows(visit: Visit) -> None:
+    """With a real microphone and server: no two requests at a time, and then the whole is there."""
+    under: set[Request] = set()
+    most = 0
+
+    def asked(request: Request) -> None:
+        nonlocal most
+        if request.method == "POST":
+            under.add(request)
+            most = max(most, len(under))
+
+    def done(request: Request) -> None:
+        under.discard(request)
+
+    visit.page.on("request", asked)
+    visit.page.on("requestfinished", done)
+    visit["#continuous"].check()
+    visit["#record"].click()
+    expect(visit["#live-now"]).to_contain_text("first answer")
+    for count in (1, 2):
+        expect(visit["#live .track button"]).to_have_count(count, timeout=PATIENCE_MS)
+    visit.shot("continuous")
+    visit["#record"].click()
+    visit["#recording"].wait_for()
+    assert most == 1
+    visit["#classify"].click()
+    assert visit.answered()["audio"]["duration_s"] > 6
+
+
+def test_a_slow_server_leaves_gaps(visiting_page: Visiting) -> None:
+    """They are on the time line, and the recording has everything."""
+    slow = """
+    const send = window.fetch;
+    window.fetch = async (...request) => {
+      const answer = await send(...request);
+      if (request[0].includes("classify")) await new Promise((done) => setTimeout(done, 7000));
+      return answer;
+    };
+    """
+    with visiting_page(script=slow) as visit:
+        visit.open()
+        visit["#continuous"].check()
+        visit["#record"].click()
+        gap = visit["#live .track [data-kind=gap]"].first
+        gap.wait_for(timeout=PATIENCE_MS)
+        assert "skipped" in (gap.get_attribute("aria-label") or "")
+        visit.shot("continuous-behind")
+        visit["#record"].click()
+        visit["#recording"].wait_for()
+
+
+def test_a_server_that_is_busy_or_gone_meanwhile(visit: Visit) -> None:
+    """It says so while it records, goes on when the server is back, and keeps the recording."""
+    busy = {"type": "urn:timbre:problem:overloaded", "detail": "Busy."}
+    visit.page.route(
+        "**/v1/classify*",
+        lambda route: route.fulfill(status=429, headers={"retry-after": "2"}, json=busy),
+    )
+    visit["#continuous"].check()
+    visit["#record"].click()
+    assert visit.trouble() == "overloaded"
+    expect(visit["[role=timer].countdown"]).to_be_visible()
+    visit.page.unroute("**/v1/classify*")
+    visit["#live .track [data-kind=speech]"].wait_for(timeout=PATIENCE_MS)
+    expect(visit["[data-problem]"]).to_have_count(0)
+    visit["#record"].click()
+    visit["#recording"].wait_for()

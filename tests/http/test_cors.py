@@ -146,7 +146,7 @@ class TestErrors:
             assert (await first).status_code == 200
 
             async def broken(data: bytes, **how: object) -> None:
-                raise ZeroDivisionError(data, deadline, client)
+                raise ZeroDivisionError(data, how)
 
             stand.serving.classify = broken  # type: ignore[method-assign, assignment]
             answers.append(await stand.client.post(CLASSIFY, content=SPEECH, headers=headers))

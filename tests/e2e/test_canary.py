@@ -110,8 +110,10 @@ def golden(cluster: Cluster) -> Iterator[str]:
     """Make the golden set; its claim."""
     with candidates.golden(cluster) as claim:
         yield claim
-        # The set's volume can't go while a pod has it.
+        # A claim stays for as long as a pod has it, which the Job's has though it is over. Helm
+        # leaves what is a hook.
         helm.uninstall(RELEASE, cluster.namespace)
+        kubectl.delete("job", f"{RELEASE}-compare", "--namespace", cluster.namespace)
 
 
 def rollout(

@@ -49,7 +49,8 @@ import openvino
 from openvino import opset13 as op
 from service.bundle import DEFAULT_BUNDLE, AudioDraft, open_bundle, seal
 
-folder, version, noise, passes = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+folder, version = Path(sys.argv[1]), sys.argv[2]
+noise, passes = float(sys.argv[3]), int(sys.argv[4])
 shutil.copytree(DEFAULT_BUNDLE, folder)
 random = np.random.default_rng(0)
 

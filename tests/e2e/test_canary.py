@@ -7,21 +7,23 @@ registry there; what is wrong with one is what its name says.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.e2e import cluster as clusters
 from tests.e2e import candidates, helm, kubectl, load
+from tests.e2e import cluster as clusters
 from tests.e2e.cluster import RELEASE, Cluster
 from tests.e2e.figures import Figures
-from tests.e2e.load import Running, Target
+from tests.e2e.load import Target
 from tests.e2e.release import Install, served
 from tests.e2e.test_disruption import KILL
 
@@ -116,174 +118,153 @@ def golden(cluster: Cluster) -> Iterator[str]:
         kubectl.delete("job", f"{RELEASE}-compare", "--namespace", cluster.namespace)
 
 
-def rollout(
-    cluster: Cluster, action: str, tag: str = "", *, wait_s: int = WAIT_S, **variables: str
-) -> tuple[int, str]:
-    """Run rollout.sh to its end; its exit code, and what it and the last comparison said."""
-    command = [str(ROLLOUT), action]
-    if tag:
-        command += ["--", *candidates.values(tag), "--set", f"compare.waitSeconds={wait_s}"]
-    environment = os.environ | {"RELEASE": RELEASE, "NAMESPACE": cluster.namespace}
-    environment |= {"READY_TIMEOUT": "2m", **variables}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    where = ("--namespace", cluster.namespace)
-    log = kubectl.run("kubectl", "logs", f"job/{RELEASE}-compare", *where)
-    said = f"{done.stdout}{done.stderr}\n{log.stdout}"
-    print(said)  # noqa: T201 - for whoever wonders why
-    return done.returncode, said
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What came of rollout.sh."""
+
+    code: int
+    said: str
+    """By it and, after an empty line, by the last comparison."""
+    verdict: str
+    """The comparison's first sentences, as one line."""
 
 
-@contextmanager
-def loaded(
-    what: str, target: Target, folder: Path, figures: Figures, rate: float = RATE
-) -> Iterator[Running]:
-    """Do something under load, and hold it to that no clip fails."""
-    running = load.arriving(target, folder, rate=rate)
-    with load.under(running, 0):
-        yield running
-    assert running.summary is not None
-    figures.add(SECTION, what=what, **running.summary.figures())
-    assert running.summary.failed == 0
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where candidates walk: under load, of which no clip may fail."""
 
+    cluster: Cluster
+    http: httpx.Client
+    target: Target
+    folder: Path
+    figures: Figures
+    version: str
+    """That stable serves before."""
 
-def canaries(cluster: Cluster) -> list[str]:
-    """Names of the canary's pods that nobody has told to end."""
-    selector = f"app.kubernetes.io/instance={RELEASE},track=canary"
-    return kubectl.names(kubectl.pods(cluster.namespace, selector))
+    def rollout(self, action: str, *arguments: str, **variables: str) -> Walked:
+        """Run rollout.sh to its end."""
+        command = [str(ROLLOUT), action, *(["--", *arguments] if arguments else [])]
+        environment = os.environ | {"RELEASE": RELEASE, "NAMESPACE": self.cluster.namespace}
+        environment |= {"READY_TIMEOUT": "2m", **variables}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        where = ("--namespace", self.cluster.namespace)
+        log = kubectl.run("kubectl", "logs", f"job/{RELEASE}-compare", *where).stdout
+        said = f"{done.stdout}{done.stderr}\n{log}"
+        print(said)  # noqa: T201 - pytest shows it of a test that fails
+        return Walked(done.returncode, said, " ".join(log.partition("\nstable:")[0].split()))
 
+    def walk(
+        self, what: str, *arguments: str, rate: float = RATE, wait_s: int = WAIT_S, **variables: str
+    ) -> Walked:
+        """Bring a candidate while clips arrive, and note how long it took."""
+        running = load.arriving(self.target, self.folder, rate=rate)
+        with load.under(running, 0):
+            began = time.monotonic()
+            waits = ("--set", f"compare.waitSeconds={wait_s}")
+            walked = self.rollout("walk", *arguments, *waits, **variables)
+            seconds = time.monotonic() - began
+        summary = running.summary
+        assert summary is not None
+        noted = {"candidate": what, "seconds": round(seconds), "verdict": walked.verdict}
+        self.figures.add(SECTION, **noted, **summary.figures())
+        assert summary.failed == 0, walked.said
+        return walked
 
-def withdrawn(cluster: Cluster, http: httpx.Client, version: str) -> None:
-    """Hold the release to: no canary is left, and stable is what it was."""
-    assert not helm.given(RELEASE, cluster.namespace).get("canary", {}).get("enabled")
-    kubectl.until(lambda: not canaries(cluster), "the canary's pods are gone")
-    assert http.get("/v1/model").json()["version"] == version
+    def canaries(self) -> list[str]:
+        """Names of the canary's pods that nobody has told to end."""
+        selector = f"app.kubernetes.io/instance={RELEASE},track=canary"
+        return kubectl.names(kubectl.pods(self.cluster.namespace, selector))
+
+    def withdrawn(self) -> None:
+        """Hold the release to: no canary is left, and stable is what it was."""
+        given = helm.given(RELEASE, self.cluster.namespace)
+        assert not given.get("canary", {}).get("enabled")
+        kubectl.until(lambda: not self.canaries(), "the canary's pods are gone")
+        assert self.http.get("/v1/model").json()["version"] == self.version
 
 
 @pytest.fixture
-def version(installed: dict[str, Any], http: httpx.Client) -> str:
-    """The version that stable serves before the test."""
+def stage(
+    installed: dict[str, Any],
+    pushed: dict[str, str],
+    cluster: Cluster,
+    http: httpx.Client,
+    target: Target,
+    tmp_path: Path,
+    figures: Figures,
+) -> Stage:
+    """Have the release and the candidates ready."""
     assert installed
+    assert pushed
     served(http)
-    return str(http.get("/v1/model").json()["version"])
+    version = str(http.get("/v1/model").json()["version"])
+    return Stage(cluster, http, target, tmp_path, figures, version)
 
 
-def test_too_little_traffic_is_inconclusive(
-    version: str,
-    cluster: Cluster,
-    pushed: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
+def test_too_little_traffic_is_inconclusive(stage: Stage) -> None:
     """The candidate stays where it was, and nothing is promoted."""
-    assert pushed
-    with loaded("too little traffic", target, tmp_path, figures, rate=TOO_LOW):
-        code, said = rollout(cluster, "walk", "good", wait_s=SHORTLY_S)
-    assert code == INCONCLUSIVE, said
-    assert helm.given(RELEASE, cluster.namespace)["canary"]["weight"] == 0
-    assert canaries(cluster)
-    code, said = rollout(cluster, "abort")
-    assert code == 0, said
-    assert version
+    good = candidates.values("good")
+    walked = stage.walk("good, too little traffic", *good, rate=TOO_LOW, wait_s=SHORTLY_S)
+    assert walked.code == INCONCLUSIVE, walked.said
+    assert walked.verdict.startswith("INCONCLUSIVE at 0%: disagreement is open")
+    assert helm.given(RELEASE, stage.cluster.namespace)["canary"]["weight"] == 0
+    assert stage.canaries()
+    aborted = stage.rollout("abort")
+    assert aborted.code == 0, aborted.said
 
 
-def test_a_degraded_model_is_withdrawn(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    pushed: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
-    """By its shadows, before it has answered anybody."""
-    assert pushed
-    with loaded("degraded", target, tmp_path, figures):
-        code, said = rollout(cluster, "walk", "degraded")
-    assert code == FAILED, said
-    withdrawn(cluster, http, version)
+def test_a_degraded_model_is_withdrawn(stage: Stage) -> None:
+    """By the golden set, before it has answered anybody."""
+    walked = stage.walk("degraded", *candidates.values("degraded"))
+    assert walked.code == FAILED, walked.said
+    assert walked.verdict.startswith("FAIL at 0%: accuracy fails")
+    stage.withdrawn()
 
 
-def test_a_slow_candidate_is_withdrawn(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    pushed: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
-    """By its times under traffic, which copies of clips say nothing of."""
-    assert pushed
-    with loaded("slow", target, tmp_path, figures):
-        code, said = rollout(cluster, "walk", "slow", STEPS="50")
-    assert code == FAILED, said
-    withdrawn(cluster, http, version)
+def test_a_slow_candidate_is_withdrawn(stage: Stage) -> None:
+    """By its times under traffic, of which the golden set and copies of clips say nothing."""
+    walked = stage.walk("slow", *candidates.values("slow"), STEPS="50")
+    assert walked.code == FAILED, walked.said
+    assert re.match(r"FAIL at 50%: p(50|95) fails", walked.verdict)
+    stage.withdrawn()
 
 
-def test_a_candidate_that_does_not_start_is_withdrawn(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
+def test_a_candidate_that_does_not_start_is_withdrawn(stage: Stage) -> None:
     """Before it is compared: the image has no torch."""
-    with loaded("never ready", target, tmp_path, figures):
-        code, said = rollout(
-            cluster, "walk", "--set", "canary.settings.runtime=torch", READY_TIMEOUT="40s"
-        )
-    assert code == OTHER, said
-    assert "not ready" in said
-    withdrawn(cluster, http, version)
+    torch = ("--set", "canary.settings.runtime=torch")
+    walked = stage.walk("never ready", *torch, READY_TIMEOUT="20s")
+    assert walked.code == OTHER, walked.said
+    assert "not ready" in walked.said
+    stage.withdrawn()
 
 
-def test_a_crashing_candidate_is_withdrawn(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    pushed: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
+def test_a_crashing_candidate_is_withdrawn(stage: Stage) -> None:
     """By its restarts, while it only gets copies of clips."""
-    assert pushed
     over = threading.Event()
 
     def crash() -> None:
         while not over.wait(20):
-            for name in canaries(cluster):
-                where = (name, "--namespace", cluster.namespace)
+            for name in stage.canaries():
+                where = (name, "--namespace", stage.cluster.namespace)
                 kubectl.run("kubectl", "exec", *where, "--", "python", "-c", KILL)
 
     thread = threading.Thread(target=crash)
     thread.start()
     try:
-        with loaded("crashing", target, tmp_path, figures):
-            code, said = rollout(cluster, "walk", "good")
+        walked = stage.walk("crashing", *candidates.values("good"))
     finally:
         over.set()
         thread.join()
-    assert code == FAILED, said
-    withdrawn(cluster, http, version)
+    assert walked.code == FAILED, walked.said
+    assert walked.verdict.startswith("FAIL at 0%: restarts fails")
+    stage.withdrawn()
 
 
-def test_a_good_candidate_is_promoted(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    pushed: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
+def test_a_good_candidate_is_promoted(stage: Stage, pushed: dict[str, str]) -> None:
     """Through a share of the clips to all of them, without a clip lost."""
-    with loaded("good", target, tmp_path, figures):
-        code, said = rollout(cluster, "walk", "good", STEPS="0 50 100")
-    assert code == 0, said
-    about = http.get("/v1/model").json()
+    walked = stage.walk("good", *candidates.values("good"), STEPS="0 50 100")
+    assert walked.code == 0, walked.said
+    about = stage.http.get("/v1/model").json()
     assert about["digest"] == pushed["good"]
-    assert about["version"] != version
-    kubectl.until(lambda: not canaries(cluster), "the canary's pods are gone")
+    assert about["version"] != stage.version
+    kubectl.until(lambda: not stage.canaries(), "the canary's pods are gone")

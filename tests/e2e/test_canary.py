@@ -240,6 +240,7 @@ def test_a_candidate_that_does_not_start_is_withdrawn(stage: Stage) -> None:
 
 def test_a_crashing_candidate_is_withdrawn(stage: Stage) -> None:
     """By its restarts, while it only gets copies of clips."""
+    began = time.monotonic()
     over = threading.Event()
 
     def crash() -> None:
@@ -257,6 +258,8 @@ def test_a_crashing_candidate_is_withdrawn(stage: Stage) -> None:
         thread.join()
     assert walked.code == FAILED, walked.said
     assert walked.verdict.startswith("FAIL at 0%: restarts fails")
+    # Nothing waits for it to be ready again.
+    assert time.monotonic() - began < WAIT_S
     stage.withdrawn()
 
 

@@ -256,10 +256,21 @@ promote() {
     remove
 }
 
+# Whether helm's arguments change nothing of what the canary already is.
+same() {
+    local asked
+    asked="$(helm upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" --reset-then-reuse-values \
+        --dry-run=client --output json "$@" | jq --compact-output --sort-keys '.config // {}')"
+    [ "$asked" = "$(jq --compact-output --sort-keys . <<<"$given")" ]
+}
+
 walk() {
     local to code
+    # The command that began goes on; another candidate is told to wait by the step.
+    if [ "$#" -gt 0 ] && [ "$(weight)" -gt 0 ] && same "$@"; then set --; fi
     for to in $STEPS; do
-        if is_enabled && [ "$#" = 0 ] && [ "$to" -le "$(weight)" ]; then continue; fi
+        # A weight that the canary has was kept. At 0 it may never have been judged.
+        if [ "$#" = 0 ] && [ "$(weight)" -gt 0 ] && [ "$to" -le "$(weight)" ]; then continue; fi
         if [ "$to" -gt 0 ] && ! is_routed; then continue; fi
         code=0
         step "$to" "$@" || code=$?

@@ -146,8 +146,10 @@ class Stage:
         command = [str(ROLLOUT), action, *(["--", *arguments] if arguments else [])]
         environment = os.environ | {"RELEASE": RELEASE, "NAMESPACE": self.cluster.namespace}
         environment |= {"READY_TIMEOUT": "2m", **variables}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         where = ("--namespace", self.cluster.namespace)
+        # What the last one said is nothing of this one, which may have none.
+        kubectl.delete("job", f"{RELEASE}-compare", *where)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         log = kubectl.run("kubectl", "logs", f"job/{RELEASE}-compare", *where).stdout
         said = f"{done.stdout}{done.stderr}\n{log}"
         print(said)  # noqa: T201 - pytest shows it of a test that fails

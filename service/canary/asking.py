@@ -150,6 +150,11 @@ def _checked(opened: GoldenSet, who: str, facts: ModelFacts) -> list[str]:
     notes = require_unseen(opened, who, facts.data)
     if unknown := sorted(set(opened.manifest.labels) - set(facts.labels)):
         notes.append(f"{who} doesn't know the golden set's {', '.join(unknown)}.")
+    if unasked := sorted(set(facts.labels) - {clip.label for clip in opened.manifest.clips}):
+        notes.append(
+            f"The golden set has no clips of {', '.join(unasked)}, so nothing is said of how well "
+            f"{who} hears that."
+        )
     return notes
 
 

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from service.canary import live
-from service.canary.asking import Asked, Asker, side_of
+from service.canary.asking import Asked, Asker, NotAnswered, side_of
 from service.canary.golden import GoldenError, GoldenSet
 from service.canary.observations import Observations, Side
 from service.canary.pods import Names, NothingThere, Seen, first_start, see
 from service.canary.prometheus import Prometheus
 from service.canary.verdict import Outcome, Verdict
+from service.client import Refused, Unreachable
 from service.domain import TimbreError
 
 LOOK_EVERY_S = 15.0
@@ -90,7 +91,7 @@ class Comparison:
         Raises:
             NothingThere: a side has no pods.
             Mistaken: the golden set would be answered by other models than the pods serve.
-            TimbreError: a source doesn't answer.
+            TimbreError: a source doesn't answer; of two, Prometheus.
         """
         if self._watching is None:
             asked = self._ask()
@@ -103,7 +104,11 @@ class Comparison:
                 notes=asked.notes,
             )
         watched = _watched(self._watching)
-        asked = self._ask(watched.stable, watched.candidate)
+        try:
+            asked = self._ask(watched.stable, watched.candidate)
+        except (Unreachable, Refused, NotAnswered) as error:
+            # A candidate that crashes answers nothing, and its restarts are known all the same.
+            return replace(watched, notes=(f"The golden set is open: {error}", *watched.notes))
         if asked is None:
             return watched
         return replace(watched, golden=asked.golden, notes=(*asked.notes, *watched.notes))

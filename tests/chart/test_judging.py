@@ -65,7 +65,7 @@ def test_there_is_none_without_a_canary_or_where_nobody_wants_it(off: Values) ->
 
 
 def test_it_is_told_what_to_compare() -> None:
-    """The release, its weight, where figures are, and the golden set by both Services."""
+    """The release, its weight, and where figures are."""
     assert container(job())["command"] == ["timbre", "compare"]
     assert options(container(job())["args"]) == {
         "namespace": NAMESPACE,
@@ -73,12 +73,22 @@ def test_it_is_told_what_to_compare() -> None:
         "weight": "1",
         "block": "60",
         "prometheus": "http://prometheus.monitoring:9090",
-        "golden": "/golden/speech/golden.json",
-        "stable-url": f"http://{RELEASE}:80",
-        "candidate-url": f"http://{RELEASE}-canary:80",
         "policy": "/policy/policy.toml",
         "wait": "600",
     }
+
+
+def test_the_golden_set_is_asked_before_clients_are() -> None:
+    """By both Services, at 0%: later its clips would make the canary slower than the baseline."""
+    asked = {
+        "golden": "/golden/speech/golden.json",
+        "stable-url": f"http://{RELEASE}:80",
+        "candidate-url": f"http://{RELEASE}-canary:80",
+    }
+    at_none = merged(charts.feature("compare"), {"canary": {"weight": 0}})
+    manifest = one(rendered(at_none), "Job", JOB)["spec"]
+    assert asked.items() <= options(container(manifest)["args"]).items()
+    assert not asked.keys() & options(container(job())["args"]).keys()
 
 
 def test_the_policy_is_the_values() -> None:
@@ -148,7 +158,9 @@ def test_the_judge_is_off_by_default() -> None:
 
 def test_the_judge_looks_at_what_the_job_looks_at() -> None:
     """Again and again, instead of waiting."""
-    values = merged(charts.feature("compare"), {"judge": {"enabled": True}})
+    values = merged(
+        charts.feature("compare"), {"judge": {"enabled": True}, "canary": {"weight": 0}}
+    )
     by_job = options(container(one(rendered(values), "Job", JOB)["spec"])["args"])
     found = container(one(rendered(values), "Deployment", JUDGE)["spec"])
     assert found["command"] == ["timbre", "judge"]

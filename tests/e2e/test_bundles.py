@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e import helm, kubectl
+from tests.e2e import helm, kubectl, volumes
 from tests.e2e.cluster import RELEASE, Cluster, client, wait_ready
 from tests.e2e.release import SMALL, Install, container, pods
 from tests.support import registry as oci
@@ -65,54 +65,11 @@ def pushed(cluster: Cluster, image: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def claimed(cluster: Cluster, image: str) -> Iterator[str]:
+def claimed(cluster: Cluster) -> Iterator[str]:
     """Put the bundle on a volume of a node, claim it beside the release, and give its digest."""
-    name = f"{cluster.namespace}-models"
-    # On the node itself: a cluster for tests may have no storage class. A pod that may write there
-    # is one that the release's namespace would refuse.
-    path = {"hostPath": {"path": f"/tmp/{name}", "type": "DirectoryOrCreate"}}  # noqa: S108
-    writer = client(name, "default", image)
-    writer["spec"]["securityContext"] = {"runAsUser": 0}
-    writer["spec"]["containers"][0]["volumeMounts"].append({"name": "node", "mountPath": "/node"})
-    writer["spec"]["volumes"].append({"name": "node", **path})
-    kubectl.apply(writer)
-    node = wait_ready(name, "default")["spec"]["nodeName"]
-    digest = kubectl.python(name, "default", SEAL, "/node/speech/1").strip()
-    kubectl.apply(*_volume(name, cluster.namespace, path, node))
-    yield digest
-    # A claim stays for as long as a pod uses it.
-    helm.uninstall(RELEASE, cluster.namespace)
-    kubectl.delete("persistentvolumeclaim", "models", "--namespace", cluster.namespace)
-    kubectl.delete("persistentvolume", name)
-    kubectl.within(name, "default", "rm", "-r", "/node/speech")
-    kubectl.delete("pod", name, "--namespace", "default")
-
-
-def _volume(name: str, namespace: str, path: dict[str, Any], node: str) -> list[dict[str, Any]]:
-    """Make a volume of a path on a node, and a claim that it alone satisfies."""
-    size = {"storage": "1Gi"}
-    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
-    common = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": name}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {
-                "capacity": size,
-                "accessModes": common["accessModes"],
-                "persistentVolumeReclaimPolicy": "Retain",
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
-                **path,
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models", "namespace": namespace},
-            "spec": {**common, "resources": {"requests": size}},
-        },
-    ]
+    with volumes.claimed("models", cluster) as write:
+        yield write(SEAL, f"{volumes.FOLDER}/speech/1").strip()
+        helm.uninstall(RELEASE, cluster.namespace)
 
 
 def _serves(http: httpx.Client, digest: str) -> None:

@@ -7,70 +7,67 @@ registry there; what is wrong with one is what its name says.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e import candidates, helm, kubectl, load
 from tests.e2e import cluster as clusters
-from tests.e2e import helm, kubectl, load
-from tests.e2e.cluster import RELEASE, Cluster, client, wait_ready
+from tests.e2e.cluster import RELEASE, Cluster
 from tests.e2e.figures import Figures
-from tests.e2e.load import Running, Target
+from tests.e2e.kubectl import Object
+from tests.e2e.load import Target
 from tests.e2e.release import Install, served
-from tests.e2e.test_bundles import PORT, SERVE
 from tests.e2e.test_disruption import KILL
-from tests.support import registry as oci
 
 SECTION = "Candidates"
 ROLLOUT = Path(__file__).parents[2] / "k8s/rollouts/helm/rollout.sh"
-REGISTRY = "models"
-RATE = 10.0
-"""Clips a second, of which a candidate sees enough to be judged within minutes."""
+RATE = 5.0
+"""Clips a second, of which a candidate sees enough to be judged in a minute."""
 TOO_LOW = 0.2
+WAIT_S, SHORTLY_S = 120, 20
 FAILED, INCONCLUSIVE, OTHER = 1, 2, 3
 TIGHT: dict[str, Any] = {
     "replicaCount": 2,
     "resources": {
         "requests": {"cpu": "100m", "memory": "448Mi"},
-        "limits": {"cpu": "400m", "memory": "1Gi"},
+        "limits": {"cpu": "1", "memory": "1Gi"},
     },
 }
-MAKE = """
-import re, shutil, sys
-from pathlib import Path
-import numpy as np
-from service.bundle import DEFAULT_BUNDLE, AudioDraft, open_bundle, seal
-folder, version, noise = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-shutil.copytree(DEFAULT_BUNDLE, folder)
-random = np.random.default_rng(0)
-for network in folder.glob("openvino/*.xml"):
-    weights = np.fromfile(network.with_suffix(".bin"), np.uint8)
-    constant = r'element_type="(f16|f32)" shape="[^"]+" offset="(\\d+)" size="(\\d+)"'
-    for kind, offset, size in re.findall(constant, network.read_text()):
-        part = weights[int(offset) : int(offset) + int(size)]
-        values = part.view(np.float16 if kind == "f16" else np.float32)
-        if values.size > 1000:
-            drawn = noise * values.std() * random.standard_normal(values.size)
-            values += drawn.astype(values.dtype)
-    weights.tofile(network.with_suffix(".bin"))
-manifest = open_bundle(DEFAULT_BUNDLE).manifest
-facts = {name: getattr(manifest, name) for name in AudioDraft.model_fields}
-print(seal(folder, AudioDraft.model_validate({**facts, "version": version})).digest)
+POLICY = """
+alpha = 0.05
+planned = { shadow = 200, live = 200 }
+[checks]
+accuracy = { margin = 0.1, samples = 50 }
+uar = { margin = 0.2, samples = 50 }
+disagreement = { margin = 0.3, samples = 100 }
+class_prior = { margin = 0.1, samples = 100 }
+review_rate = { margin = 0.2, samples = 100 }
+error_rate = { margin = 0.1, samples = 75 }
+p50 = { margin = 0.75, samples = 75 }
+p95 = { margin = 2, samples = 75 }
+[steps.0]
+requires = ["sides", "accuracy", "uar", "disagreement", "class_prior", "review_rate"]
+[steps.50]
+samples = { error_rate = 75, p50 = 75, p95 = 75 }
+[steps.100]
+samples = { error_rate = 75, p50 = 75, p95 = 75 }
 """
-"""A copy of the embedded bundle under another version; noise in its weights makes it worse, as too
-little training would."""
+"""What a few clips a second decide in a minute, on a node that is busy with everything else."""
 
 pytestmark = pytest.mark.needs("prometheus")
 
 
 @pytest.fixture(scope="module")
-def installed(install: Install, cluster: Cluster) -> dict[str, Any]:
+def installed(install: Install, cluster: Cluster, golden: str) -> dict[str, Any]:
     """Install stable, and tell it how to compare."""
     return install(
         TIGHT,
@@ -83,9 +80,15 @@ def installed(install: Install, cluster: Cluster) -> dict[str, Any]:
                 "enabled": True,
                 "image": clusters.tools(),
                 "prometheus": {"url": prometheus_url()},
-                "waitSeconds": 180,
-                "goldenSeconds": 60,
-                "blockSeconds": 10,
+                "waitSeconds": WAIT_S,
+                "goldenSeconds": 90,
+                "blockSeconds": 5,
+                "policy": POLICY,
+                "golden": {
+                    "source": "pvc",
+                    "manifest": "speech/golden.json",
+                    "pvc": {"claimName": golden},
+                },
             },
         },
     )
@@ -99,201 +102,175 @@ def prometheus_url() -> str:
 
 
 @pytest.fixture(scope="module")
-def candidates(cluster: Cluster) -> Iterator[dict[str, str]]:
-    """Make both models in a registry beside the release; digests by their tags."""
-    pod = client(REGISTRY, cluster.namespace, f"{cluster.repository}:{cluster.tag}")
-    source = Path(oci.__file__).read_text(encoding="utf-8")
-    pod["spec"]["containers"][0]["command"] = ["python", "-c", source + SERVE]
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": REGISTRY, "namespace": cluster.namespace},
-        "spec": {"selector": {"app": REGISTRY}, "ports": [{"port": PORT}]},
-    }
-    kubectl.apply(pod, service)
-    wait_ready(REGISTRY, cluster.namespace)
-    digests = {}
-    for tag, version, noise in (("good", "98.0.0", "0"), ("degraded", "99.0.0", "1")):
-        folder = f"/tmp/{tag}"  # noqa: S108 - in the pod
-        made = kubectl.python(REGISTRY, cluster.namespace, MAKE, folder, version, noise)
-        digests[tag] = made.strip()
-        where = f"oci://localhost:{PORT}/team/model:{tag}"
-        push = ("timbre", "bundle", "push", folder, where, "--insecure")
-        kubectl.within(REGISTRY, cluster.namespace, *push)
-    yield digests
-    kubectl.delete("pod,service", REGISTRY, "--namespace", cluster.namespace)
+def pushed(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """Make the candidates; digests by their names."""
+    with candidates.pushed(cluster) as digests:
+        yield digests
 
 
-def bundle(tag: str) -> tuple[str, ...]:
-    """Give helm's arguments for a bundle of the registry."""
-    at = "canary.bundle"
-    return (
-        *("--set", f"{at}.source=registry", "--set", f"{at}.registry.insecure=true"),
-        *("--set", f"{at}.registry.reference=oci://{REGISTRY}:{PORT}/team/model:{tag}"),
-    )
+@pytest.fixture(scope="module")
+def golden(cluster: Cluster) -> Iterator[str]:
+    """Make the golden set; its claim."""
+    with candidates.golden(cluster) as claim:
+        yield claim
+        # A claim stays for as long as a pod has it, which the Job's has though it is over. Helm
+        # leaves what is a hook.
+        helm.uninstall(RELEASE, cluster.namespace)
+        kubectl.delete("job", f"{RELEASE}-compare", "--namespace", cluster.namespace)
 
 
-def rollout(cluster: Cluster, action: str, *candidate: str, **variables: str) -> tuple[int, str]:
-    """Run rollout.sh to its end; its exit code, and what it and the comparison said."""
-    command = [str(ROLLOUT), action, *(["--", *candidate] if candidate else [])]
-    environment = os.environ | {"RELEASE": RELEASE, "NAMESPACE": cluster.namespace}
-    environment |= {"READY_TIMEOUT": "2m", **variables}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    where = ("--namespace", cluster.namespace)
-    log = kubectl.run("kubectl", "logs", f"job/{RELEASE}-compare", *where)
-    return done.returncode, f"{done.stdout}{done.stderr}\n{log.stdout}"
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What came of rollout.sh."""
+
+    code: int
+    said: str
+    """By it and, after an empty line, by the last comparison."""
+    verdict: str
+    """The comparison's first sentences, as one line."""
 
 
-@contextmanager
-def loaded(
-    what: str, target: Target, folder: Path, figures: Figures, rate: float = RATE
-) -> Iterator[Running]:
-    """Do something under load, and hold it to that no clip fails."""
-    running = load.arriving(target, folder, rate=rate)
-    with load.under(running, 0):
-        yield running
-    assert running.summary is not None
-    figures.add(SECTION, what=what, **running.summary.figures())
-    assert running.summary.failed == 0
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where candidates walk: under load, of which no clip may fail."""
 
+    cluster: Cluster
+    http: httpx.Client
+    target: Target
+    folder: Path
+    figures: Figures
+    version: str
+    """That stable serves before."""
 
-def canaries(cluster: Cluster) -> list[str]:
-    """Names of the canary's pods that nobody has told to end."""
-    selector = f"app.kubernetes.io/instance={RELEASE},track=canary"
-    return kubectl.names(kubectl.pods(cluster.namespace, selector))
+    def rollout(self, action: str, *arguments: str, **variables: str) -> Walked:
+        """Run rollout.sh to its end."""
+        command = [str(ROLLOUT), action, *(["--", *arguments] if arguments else [])]
+        environment = os.environ | {"RELEASE": RELEASE, "NAMESPACE": self.cluster.namespace}
+        environment |= {"READY_TIMEOUT": "2m", **variables}
+        where = ("--namespace", self.cluster.namespace)
+        # What the last one said is nothing of this one, which may have none.
+        kubectl.delete("job", f"{RELEASE}-compare", *where)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        log = kubectl.run("kubectl", "logs", f"job/{RELEASE}-compare", *where).stdout
+        said = f"{done.stdout}{done.stderr}\n{log}"
+        print(said)  # noqa: T201 - pytest shows it of a test that fails
+        return Walked(done.returncode, said, " ".join(log.partition("\nstable:")[0].split()))
 
+    def walk(
+        self, what: str, *arguments: str, rate: float = RATE, wait_s: int = WAIT_S, **variables: str
+    ) -> Walked:
+        """Bring a candidate while clips arrive, and note how long it took."""
+        running = load.arriving(self.target, self.folder, rate=rate)
+        with load.under(running, 0):
+            began = time.monotonic()
+            waits = ("--set", f"compare.waitSeconds={wait_s}")
+            walked = self.rollout("walk", *arguments, *waits, **variables)
+            seconds = time.monotonic() - began
+        summary = running.summary
+        assert summary is not None
+        noted = {"candidate": what, "seconds": round(seconds), "verdict": walked.verdict}
+        self.figures.add(SECTION, **noted, **summary.figures())
+        assert summary.failed == 0, walked.said
+        return walked
 
-def withdrawn(cluster: Cluster, http: httpx.Client, version: str) -> None:
-    """Hold the release to: no canary is left, and stable is what it was."""
-    assert not helm.given(RELEASE, cluster.namespace).get("canary", {}).get("enabled")
-    kubectl.until(lambda: not canaries(cluster), "the canary's pods are gone")
-    assert http.get("/v1/model").json()["version"] == version
+    def canaries(self) -> list[Object]:
+        """Read the canary's pods that nobody has told to end."""
+        selector = f"app.kubernetes.io/instance={RELEASE},track=canary"
+        return kubectl.pods(self.cluster.namespace, selector)
+
+    def withdrawn(self) -> None:
+        """Hold the release to: no canary is left, and stable is what it was."""
+        given = helm.given(RELEASE, self.cluster.namespace)
+        assert not given.get("canary", {}).get("enabled")
+        kubectl.until(lambda: not self.canaries(), "the canary's pods are gone")
+        assert self.http.get("/v1/model").json()["version"] == self.version
 
 
 @pytest.fixture
-def version(installed: dict[str, Any], http: httpx.Client) -> str:
-    """The version that stable serves before the test."""
+def stage(
+    installed: dict[str, Any],
+    pushed: dict[str, str],
+    cluster: Cluster,
+    http: httpx.Client,
+    target: Target,
+    tmp_path: Path,
+    figures: Figures,
+) -> Iterator[Stage]:
+    """Have the release and the candidates ready; no test leaves the next one a canary."""
     assert installed
+    assert pushed
     served(http)
-    return str(http.get("/v1/model").json()["version"])
+    version = str(http.get("/v1/model").json()["version"])
+    stage = Stage(cluster, http, target, tmp_path, figures, version)
+    yield stage
+    stage.rollout("abort")
 
 
-def test_too_little_traffic_is_inconclusive(
-    version: str,
-    cluster: Cluster,
-    candidates: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
+def test_too_little_traffic_is_inconclusive(stage: Stage) -> None:
     """The candidate stays where it was, and nothing is promoted."""
-    assert candidates
-    with loaded("too little traffic", target, tmp_path, figures, rate=TOO_LOW):
-        code, said = rollout(cluster, "walk", *bundle("good"), STEPS="0 50")
-    assert code == INCONCLUSIVE, said
-    assert helm.given(RELEASE, cluster.namespace)["canary"]["weight"] == 0
-    assert canaries(cluster)
-    code, said = rollout(cluster, "abort")
-    assert code == 0, said
-    assert version
+    good = candidates.values("good")
+    walked = stage.walk("good, too little traffic", *good, rate=TOO_LOW, wait_s=SHORTLY_S)
+    assert walked.code == INCONCLUSIVE, walked.said
+    assert walked.verdict.startswith("INCONCLUSIVE at 0%: disagreement is open")
+    assert helm.given(RELEASE, stage.cluster.namespace)["canary"]["weight"] == 0
+    assert stage.canaries()
 
 
-def test_a_degraded_model_is_withdrawn(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    candidates: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
-    """By its shadows, before it has answered anybody."""
-    assert candidates
-    with loaded("degraded", target, tmp_path, figures):
-        code, said = rollout(cluster, "walk", *bundle("degraded"))
-    assert code == FAILED, said
-    withdrawn(cluster, http, version)
+def test_a_degraded_model_is_withdrawn(stage: Stage) -> None:
+    """By the golden set, before it has answered anybody."""
+    walked = stage.walk("degraded", *candidates.values("degraded"))
+    assert walked.code == FAILED, walked.said
+    assert walked.verdict.startswith("FAIL at 0%: accuracy fails")
+    stage.withdrawn()
 
 
-def test_a_slow_candidate_is_withdrawn(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
-    """By its times under traffic, which copies of clips say nothing of."""
-    slow = ("--set", "canary.settings.precision=fp32", "--set", "canary.settings.max_batch=1")
-    with loaded("slow", target, tmp_path, figures):
-        code, said = rollout(cluster, "walk", *slow, STEPS="0 50")
-    assert code == FAILED, said
-    withdrawn(cluster, http, version)
+def test_a_slow_candidate_is_withdrawn(stage: Stage) -> None:
+    """By its times under traffic, of which the golden set and copies of clips say nothing."""
+    walked = stage.walk("slow", *candidates.values("slow"), STEPS="50")
+    assert walked.code == FAILED, walked.said
+    assert re.match(r"FAIL at 50%: p(50|95) fails", walked.verdict)
+    stage.withdrawn()
 
 
-def test_a_candidate_that_does_not_start_is_withdrawn(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
+def test_a_candidate_that_does_not_start_is_withdrawn(stage: Stage) -> None:
     """Before it is compared: the image has no torch."""
-    with loaded("never ready", target, tmp_path, figures):
-        code, said = rollout(
-            cluster, "walk", "--set", "canary.settings.runtime=torch", READY_TIMEOUT="40s"
-        )
-    assert code == OTHER, said
-    assert "not ready" in said
-    withdrawn(cluster, http, version)
+    torch = ("--set", "canary.settings.runtime=torch")
+    walked = stage.walk("never ready", *torch, READY_TIMEOUT="20s")
+    assert walked.code == OTHER, walked.said
+    assert "not ready" in walked.said
+    stage.withdrawn()
 
 
-def test_a_crashing_candidate_is_withdrawn(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    candidates: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
+def test_a_crashing_candidate_is_withdrawn(stage: Stage) -> None:
     """By its restarts, while it only gets copies of clips."""
-    assert candidates
+    began = time.monotonic()
     over = threading.Event()
 
     def crash() -> None:
         while not over.wait(20):
-            for name in canaries(cluster):
-                where = (name, "--namespace", cluster.namespace)
+            for pod in filter(kubectl.ready, stage.canaries()):
+                where = (kubectl.name(pod), "--namespace", stage.cluster.namespace)
                 kubectl.run("kubectl", "exec", *where, "--", "python", "-c", KILL)
 
     thread = threading.Thread(target=crash)
     thread.start()
     try:
-        with loaded("crashing", target, tmp_path, figures):
-            code, said = rollout(cluster, "walk", *bundle("good"))
+        walked = stage.walk("crashing", *candidates.values("good"))
     finally:
         over.set()
         thread.join()
-    assert code == FAILED, said
-    withdrawn(cluster, http, version)
+    assert walked.code == FAILED, walked.said
+    assert walked.verdict.startswith("FAIL at 0%: restarts fails")
+    # Helm would have waited for it to be ready until its timeout, of five minutes and a half.
+    assert time.monotonic() - began < 2 * WAIT_S
+    stage.withdrawn()
 
 
-def test_a_good_candidate_is_promoted(
-    version: str,
-    cluster: Cluster,
-    http: httpx.Client,
-    candidates: dict[str, str],
-    target: Target,
-    tmp_path: Path,
-    figures: Figures,
-) -> None:
+def test_a_good_candidate_is_promoted(stage: Stage, pushed: dict[str, str]) -> None:
     """Through a share of the clips to all of them, without a clip lost."""
-    with loaded("good", target, tmp_path, figures):
-        code, said = rollout(cluster, "walk", *bundle("good"), STEPS="0 50 100")
-    assert code == 0, said
-    about = http.get("/v1/model").json()
-    assert about["digest"] == candidates["good"]
-    assert about["version"] != version
-    kubectl.until(lambda: not canaries(cluster), "the canary's pods are gone")
+    walked = stage.walk("good", *candidates.values("good"), STEPS="0 50 100")
+    assert walked.code == 0, walked.said
+    about = stage.http.get("/v1/model").json()
+    assert about["digest"] == pushed["good"]
+    assert about["version"] != stage.version
+    kubectl.until(lambda: not stage.canaries(), "the canary's pods are gone")

@@ -195,11 +195,13 @@ def test_the_promoted_stable_has_the_canary_s_pods(cluster: Cluster) -> None:
     assert shape(after, "timbre") == shape(before, "timbre-canary")
 
 
-def test_every_upgrade_waits_and_can_be_taken_back(walked: Said) -> None:
+def test_pods_are_waited_for_and_can_be_taken_back(walked: Said) -> None:
     """Steps keep what was given and take the chart's new defaults for the rest."""
-    for entry in walked.upgrades:
+    for before, entry in pairwise(walked.upgrades):
         flags = set(entry["flags"])
-        assert {"--wait", "--rollback-on-failure"} <= flags
+        moves = before["weight"] == 100 and (entry["weight"], entry["enabled"]) == (0, True)
+        if not entry["judged"] and not moves:
+            assert {"--wait", "--rollback-on-failure"} <= flags
         if entry["judged"]:
             assert "--reset-then-reuse-values" in flags
 
@@ -207,8 +209,45 @@ def test_every_upgrade_waits_and_can_be_taken_back(walked: Said) -> None:
 def test_helm_3_is_told_in_its_own_words(tmp_path: Path) -> None:
     """Its name for it is --atomic."""
     said = Cluster(tmp_path, version="v3.18.0").rollout("step", "0")
-    assert all("--atomic" in entry["flags"] for entry in said.upgrades)
-    assert not any("--rollback-on-failure" in entry["flags"] for entry in said.upgrades)
+    [pods, judged] = said.upgrades
+    assert "--atomic" in pods["flags"]
+    assert not {"--atomic", "--rollback-on-failure"} & set(judged["flags"])
+
+
+def test_clips_leave_a_canary_that_is_not_waited_for(tmp_path: Path) -> None:
+    """It may crash: Helm's own rollback would wait for it until its timeout."""
+    cluster = Cluster(tmp_path, fails={"10": FAILED})
+    said = cluster.rollout("walk", *cluster.candidate)
+    waiting = {"--wait", "--rollback-on-failure"}
+    [judged] = [each for each in said.upgrades if each["judged"] and each["weight"] == 10]
+    moved = said.upgrades[-2]
+    assert (moved["weight"], moved["enabled"]) == (0, True)
+    assert not waiting & {*judged["flags"], *moved["flags"]}
+    [back] = [entry["back"] for entry in said.state["log"] if "back" in entry]
+    assert "--no-hooks" in back
+    assert "--wait" not in back
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_canary_that_got_no_clips_yet_is_judged_anew(tmp_path: Path, *, again: bool) -> None:
+    """It is at 0% whether or not it passed there; the command may say again what it is."""
+    cluster = Cluster(tmp_path, fails={"0": INCONCLUSIVE})
+    assert cluster.rollout("walk", *cluster.candidate).code == INCONCLUSIVE
+    said = cluster.rollout("walk", *(cluster.candidate if again else ()))
+    assert said.code == INCONCLUSIVE
+    assert said.judged == [0]
+
+
+def test_the_command_that_began_goes_on(tmp_path: Path) -> None:
+    """What the canary already is may be said again; another candidate has to wait."""
+    cluster = Cluster(tmp_path, fails={"10": INCONCLUSIVE})
+    cluster.rollout("walk", *cluster.candidate)
+    other = cluster.rollout("walk", "--", "--set", "canary.image.tag=3")
+    assert (other.code, other.upgrades) == (OTHER, [])
+    cluster.change(fails={})
+    said = cluster.rollout("walk", *cluster.candidate)
+    assert said.code == 0, said.out
+    assert said.judged == [10, 50, 100]
 
 
 def test_a_comparison_that_fails_ends_the_canary(tmp_path: Path) -> None:

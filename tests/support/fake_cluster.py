@@ -51,6 +51,14 @@ def helm(state: State, arguments: list[str]) -> int:
             whole = _values(state) if "--all" in arguments else state["given"] or None
             print(json.dumps(whole))  # noqa: T201
             return 0
+        case ["history", _]:
+            state.setdefault("revisions", []).append(state["given"])
+            print(json.dumps([{"revision": len(state["revisions"])}]))  # noqa: T201
+            return 0
+        case ["rollback", _]:
+            state["given"] = state["revisions"][int(arguments[2]) - 1]
+            state["log"].append({"back": arguments[3:]})
+            return 0
         case ["upgrade", _]:
             return _upgrade(state, arguments)
     raise NotImplementedError(arguments)
@@ -73,6 +81,9 @@ def _upgrade(state: State, arguments: list[str]) -> int:
             for key in reversed(path.split(".")):
                 laid = {key: laid}
             given = merged(given, laid)
+    if "--dry-run=client" in arguments:
+        print(json.dumps({"config": given}))  # noqa: T201
+        return 0
     judged = "--no-hooks" not in arguments
     state["given"] = given
     canary = _values(state)["canary"]
@@ -85,7 +96,8 @@ def _upgrade(state: State, arguments: list[str]) -> int:
     if judged and canary["enabled"] and _values(state)["compare"]["enabled"]:
         state["job"], state["code"] = state["job"] + 1, code
     if code:
-        state["given"] = before
+        if {"--rollback-on-failure", "--atomic"} & set(arguments):
+            state["given"] = before
         print("Error: UPGRADE FAILED", file=sys.stderr)  # noqa: T201
         return 1
     return 0

@@ -177,6 +177,14 @@ def test_what_is_known_of_the_set_is_told(opened: GoldenSet, servers: Servers) -
     assert sum("isn't recorded" in note for note in notes) == 2
 
 
+def test_labels_that_the_set_lacks_are_told(opened: GoldenSet, servers: Servers) -> None:
+    """A verdict says nothing of them."""
+    more = servers.facts["candidate"].model_copy(update={"labels": ["angry", "sad", "smug"]})
+    servers.facts["candidate"] = more
+    (note,) = [note for note in servers.asker().ask(opened).notes if "has no clips" in note]
+    assert note.startswith("The golden set has no clips of smug, so nothing is said of how well")
+
+
 def test_a_side_can_be_told_by_its_server() -> None:
     """Where no Prometheus is asked."""
     facts = FACTS.model_copy(update={"cpu_features": ["avx2", "fma"]})

@@ -176,6 +176,19 @@ class TestGolden:
         assert found.outcome is INCONCLUSIVE
         assert "one speaker" in found.reason
 
+    def test_a_label_without_clips_is_not_asked_for(self) -> None:
+        """Models may know more labels than the set has; nothing can be said of those."""
+        golden = a_golden()
+        more = replace(
+            golden,
+            labels=(*golden.labels, "smug"),
+            stable_probabilities=np.pad(golden.stable_probabilities, ((0, 0), (0, 1))),
+            candidate_probabilities=np.pad(golden.candidate_probabilities, ((0, 0), (0, 1))),
+        )
+        verdict = judge(known(more, some_pairs()), POLICY, 0)
+        assert verdict.outcome is PASS, verdict.reason
+        assert "recall_smug" not in {each.name for each in verdict.checks}
+
     def test_each_label_has_its_recall(self) -> None:
         """A label that is lost fails, and the others don't."""
         golden = a_golden()

@@ -25,6 +25,7 @@ from service.canary.observations import Observations
 from service.canary.pods import Names, NothingThere
 from service.canary.prometheus import Prometheus, PrometheusFailed
 from service.canary.verdict import Outcome
+from service.client import Unreachable
 from service.contract import ModelFacts
 from tests.support.answers import FACTS
 from tests.support.findings import CANDIDATE, GOLDEN, OBSERVATIONS, STABLE, finding
@@ -114,6 +115,21 @@ class TestSources:
         with pytest.raises(Mistaken, match="The candidate's address serves tiny"):
             Comparison(watching=watching, examining=examining).observe()
         assert asking.asked == 0
+
+    def test_a_candidate_that_answers_nothing_is_judged_by_what_else_is_known(
+        self, watching: Watching, examining: Examining, asking: Asking
+    ) -> None:
+        """It may crash, which Prometheus knows; a note says what is open."""
+
+        def nobody() -> tuple[ModelFacts, ModelFacts]:
+            raise Unreachable("No Timbre server answers there.")
+
+        asking.models = nobody  # type: ignore[method-assign]
+        seen = Comparison(watching=watching, examining=examining).observe()
+        assert (seen.golden, seen.live) == (None, OBSERVATIONS.live)
+        assert seen.notes[0] == "The golden set is open: No Timbre server answers there."
+        with pytest.raises(Unreachable):
+            Comparison(examining=examining).observe()
 
     def test_a_side_that_is_not_there_is_inconclusive(
         self, watching: Watching, monkeypatch: pytest.MonkeyPatch

@@ -10,11 +10,6 @@ Where compare and judge get their figures from, as arguments of either.
 {{- with .Values.compare.prometheus.url }}
 - --prometheus={{ . }}
 {{- end }}
-{{- if .Values.compare.golden.source }}
-- --golden=/golden/{{ .Values.compare.golden.manifest }}
-- --stable-url=http://{{ $name }}{{ if eq .Values.rollout.engine "flagger" }}-primary{{ end }}:{{ .Values.service.port }}
-- --candidate-url=http://{{ $name }}-canary:{{ .Values.service.port }}
-{{- end }}
 {{- if .Values.compare.policy }}
 - --policy=/policy/policy.toml
 {{- end }}
@@ -29,6 +24,13 @@ Where compare and judge get their figures from, as arguments of either.
 - --candidate-pods={{ $name }}-[0-9a-f]+-[0-9]+-[0-9]+-canary-[a-z0-9]{5}
 - --baseline-pods={{ $name }}-[0-9a-f]+-[0-9]+-[0-9]+-baseline-[a-z0-9]{5}
 {{- end }}
+{{- end }}
+
+{{- define "timbre.tools.golden" -}}
+{{- $name := include "timbre.fullname" . -}}
+- --golden=/golden/{{ .Values.compare.golden.manifest }}
+- --stable-url=http://{{ $name }}{{ if eq .Values.rollout.engine "flagger" }}-primary{{ end }}:{{ .Values.service.port }}
+- --candidate-url=http://{{ $name }}-canary:{{ .Values.service.port }}
 {{- end }}
 
 {{- define "timbre.toolsImage" -}}

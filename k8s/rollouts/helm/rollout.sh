@@ -43,20 +43,34 @@ read_values() {
 }
 value() { jq --raw-output "$1" <<<"$all"; }
 
-# An upgrade that Helm takes back where it fails.
 upgrade() {
     local code=0
-    helm upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" --wait "$back" "$@" >/dev/null || code=$?
+    helm upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" "$@" >/dev/null || code=$?
     read_values
     return "$code"
 }
 
-# A change that needs no verdict, and one that has to have one.
-change() { upgrade --timeout "$READY_TIMEOUT" --reset-then-reuse-values --no-hooks "$@"; }
-judged() { upgrade --timeout "$timeout" --reset-then-reuse-values "$@"; }
+# A change that Helm takes back where its pods don't get ready.
+change() { upgrade --wait "$back" --timeout "$READY_TIMEOUT" --reset-then-reuse-values --no-hooks "$@"; }
+
+# A change of the route, which waits for nobody: not for a canary that crashes while clips leave it.
+move() { upgrade --reset-then-reuse-values --no-hooks "$@"; }
+
+# A change that has to have a verdict. Helm itself would take it back only to wait for all pods to be
+# ready, and a canary that crashes never is.
+judged() {
+    local code=0 before
+    before="$(helm history "$RELEASE" --namespace "$NAMESPACE" --max 1 --output json | jq '.[-1].revision')"
+    upgrade --timeout "$timeout" --reset-then-reuse-values "$@" || code=$?
+    if [ "$code" != 0 ]; then
+        helm rollback "$RELEASE" "$before" --namespace "$NAMESPACE" --no-hooks >/dev/null
+        read_values
+    fi
+    return "$code"
+}
 
 # A change to exactly these values.
-replace() { upgrade --timeout "$READY_TIMEOUT" --reset-values --no-hooks --values - <<<"$1"; }
+replace() { upgrade --wait "$back" --timeout "$READY_TIMEOUT" --reset-values --no-hooks --values - <<<"$1"; }
 
 prepare() {
     local tool
@@ -188,7 +202,7 @@ return_to_stable() {
         kube rollout status deployment "$name" --timeout "$READY_TIMEOUT" >/dev/null
     fi
     if [ "$(weight)" -gt 0 ]; then
-        change --set canary.weight=0
+        move --set canary.weight=0
         say "Stable gets every clip."
     fi
     wait_for_route
@@ -242,10 +256,21 @@ promote() {
     remove
 }
 
+# Whether helm's arguments change nothing of what the canary already is.
+same() {
+    local asked
+    asked="$(helm upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" --reset-then-reuse-values \
+        --dry-run=client --output json "$@" | jq --compact-output --sort-keys '.config // {}')"
+    [ "$asked" = "$(jq --compact-output --sort-keys . <<<"$given")" ]
+}
+
 walk() {
     local to code
+    # The command that began goes on; another candidate is told to wait by the step.
+    if [ "$#" -gt 0 ] && [ "$(weight)" -gt 0 ] && same "$@"; then set --; fi
     for to in $STEPS; do
-        if is_enabled && [ "$#" = 0 ] && [ "$to" -le "$(weight)" ]; then continue; fi
+        # A weight that the canary has was kept. At 0 it may never have been judged.
+        if [ "$#" = 0 ] && [ "$(weight)" -gt 0 ] && [ "$to" -le "$(weight)" ]; then continue; fi
         if [ "$to" -gt 0 ] && ! is_routed; then continue; fi
         code=0
         step "$to" "$@" || code=$?

@@ -38,9 +38,10 @@ help: ## List the targets
 serve: $(BASE) ## Serve the embedded model on port 3000 until Ctrl-C
 	@exec $(BIN)/timbre serve --port $(PORT)
 
-# PYTEST_ARGS narrows it: make test PYTEST_ARGS='-k batching'.
+# A file at a time in each of two processes: much of a test is waiting for a server to start.
+# PYTEST_ARGS narrows it: make test PYTEST_ARGS='-n 0 -k batching'.
 test: $(DEV) ## Run every test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # Takes Chromium: Debian's package, or the program that CHROMIUM names. Pictures are in runs/web.
 test-web: $(DEV) ## Look at the page in a real browser

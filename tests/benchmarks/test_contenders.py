@@ -17,7 +17,9 @@ ALL = every(bf16=True) + every(int8=False)
 MODEL = Model("m", Path("m"), ["a", "b"], 2.0, 1, 1.0, {"fp32": [[1.0, 0.0], [0.0, 1.0]]})
 
 
-@pytest.mark.parametrize("contender", set(ALL), ids=lambda contender: contender.name)
+@pytest.mark.parametrize(
+    "contender", list(dict.fromkeys(ALL)), ids=lambda contender: contender.name
+)
 def test_every_contender_uses_each_cpu_once(contender: Contender) -> None:
     """Workers times threads is the number of CPUs, but for the thesis, which is as it was."""
     given = contender.environment(MODEL, 4)

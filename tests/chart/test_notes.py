@@ -73,7 +73,7 @@ def test_a_canary_s_share_and_who_compares_it_are_said() -> None:
     assert "A canary gets 0% of the clips." in said
     assert "Nobody compares it" in said
     url = "http://prometheus.monitoring:9090"
-    peers = {"networkPolicy": {"prometheus": [{"namespaceSelector": {}}]}}
-    compared = notes(canary | peers | {"compare": {"enabled": True, "prometheus": {"url": url}}})
+    peers: Values = {"networkPolicy": {"prometheus": [{"namespaceSelector": {}}]}}
+    compared = notes({**canary, **peers, "compare": {"enabled": True, "prometheus": {"url": url}}})
     assert f"kubectl --namespace {NAMESPACE} logs job/{RELEASE}-compare" in compared
     assert "canary" not in notes({})

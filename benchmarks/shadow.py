@@ -117,7 +117,7 @@ async def _cpu_us(port: int, clips: int) -> float:
         began = time.process_time()
         ended = sender.take(clip, result, "")
         if ended is not None:
-            ended(True)  # noqa: FBT003
+            ended(True)  # noqa: FBT003 - a callback: its argument has no name
             await sender.settled()
         if number:  # the first one connects, or finds that nobody is there
             spent += time.process_time() - began

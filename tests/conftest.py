@@ -3,8 +3,8 @@
 With CI=true a skipped test fails: a suite that quietly skips shows nothing. Tests that read the
 recordings say so with `@pytest.mark.needs_data`; without TIMBRE_SPEECH_DATA they are not part of
 the run, which says so. `@pytest.mark.needs_opensmile` likewise: its licence keeps openSMILE out of
-what `make test` installs, and `@pytest.mark.needs_prometheus` and `@pytest.mark.needs_chromium`, as
-neither is a Python package; .ci/run installs them.
+what `make test` installs, and `@pytest.mark.needs_prometheus`, `@pytest.mark.needs_chromium` and
+`@pytest.mark.needs_jq`, as none is a Python package; .ci/run installs them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 NEEDS = {
     "needs_data": f"they read recordings, and {SPEECH_DATA} names no folder",
     "needs_opensmile": "they need timbre[baselines]",
+    "needs_jq": "they run rollout.sh, which needs jq (Debian's package jq)",
     "needs_chromium": "they need a browser (Debian's package chromium, or the one in CHROMIUM)",
     "needs_prometheus": "they need promtool and prometheus (Debian's package prometheus)",
 }
@@ -52,6 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     there = {
         "needs_data": bool(os.environ.get(SPEECH_DATA)),
         "needs_opensmile": find_spec("opensmile") is not None,
+        "needs_jq": shutil.which("jq") is not None,
         "needs_chromium": browser.find() is not None,
         "needs_prometheus": all(map(shutil.which, ("promtool", "prometheus"))),
     }

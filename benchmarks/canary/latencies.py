@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def read(file: Path = LATENCIES) -> dict[int, dict[str, Block]]:
     return found
 
 
-async def _load(  # noqa: PLR0917
+async def _load(  # noqa: PLR0917 - a run's few figures, called once
     pods: Sequence[tuple[int, int]],
     clips: Sequence[bytes],
     rate: float,
@@ -116,7 +117,7 @@ async def _ask(port: int, clip: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     status, _ = await post(reader, writer, ROUTE, clip)
     writer.close()
-    if status != 200:  # noqa: PLR2004
+    if status != HTTPStatus.OK:
         raise RuntimeError(f"a clip was answered with {status}; the load is too high")
 
 

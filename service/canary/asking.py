@@ -12,11 +12,9 @@ import numpy as np
 from service.canary.golden import GoldenSet, require_unseen
 from service.canary.observations import NO_SPEECH, Golden, Scores, Side
 from service.client import Client
-from service.contract import Classification, ModelFacts
+from service.contract import TRACK, Classification, ModelFacts
 from service.domain import TimbreError, Track
 
-TRACK_HEADER = "x-timbre-track"
-"""Asks a gateway for this side, and tells a server that the clip is not live traffic."""
 JOBS = 2
 """Clips at a time, of each side one: more would measure how they queue."""
 
@@ -55,8 +53,9 @@ class Asker:
             Unreachable: one is no http or https URL.
             TokenError: no header can carry the token.
         """
+        # The header also tells a server that the clip is not live traffic.
         self._stable, self._candidate = (
-            Client(url, token=token, headers={TRACK_HEADER: track.value}, transport=transport)
+            Client(url, token=token, headers={TRACK: track.value}, transport=transport)
             for url, track in ((stable_url, Track.STABLE), (candidate_url, Track.CANARY))
         )
 

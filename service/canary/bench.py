@@ -73,7 +73,7 @@ class Bench:
             observations = self._observe()
         except TimbreError as error:
             trouble = str(error)
-        except Exception as error:
+        except Exception as error:  # a thread that ended would leave its last verdict to go stale
             logger.exception("the look failed")
             trouble = f"The look failed: {error!r}."
         seen = _Look(datetime.now(UTC), self._clock(), observations, trouble)
@@ -114,6 +114,6 @@ class Bench:
             return undecided(weight, seen.trouble)
         try:
             return self._judge(seen.observations, weight)
-        except Exception as error:
+        except Exception as error:  # of odd data: whoever asks is told, and the next look may do
             logger.exception("judging failed")
             return undecided(weight, f"Judging failed: {error!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ HOOKS = {
 }
 """Flagger's web hooks → the verdict at which they are answered 200."""
 MAX_WEIGHT = 100
+_PERCENTAGE = re.compile("[0-9]{1,3}")
 CLOSE_S = 2
 """Seconds that answers under way have when it ends."""
 PAGE_HEADERS = {
@@ -157,7 +159,7 @@ def _weight(request: Request) -> int | None:
     said = request.query_params.get("weight")
     if said is None:
         return None
-    if not (said.isascii() and said.isdecimal()) or len(said) > 3 or int(said) > MAX_WEIGHT:  # noqa: PLR2004
+    if not _PERCENTAGE.fullmatch(said) or int(said) > MAX_WEIGHT:
         raise _WrongWeight(said)
     return int(said)
 

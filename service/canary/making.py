@@ -60,7 +60,8 @@ def _in_folder(folder: Path) -> Iterator[Labelled]:
         if len(parts) not in {2, 3}:
             raise GoldenError(f"{path} is not in a folder LABEL or LABEL/SPEAKER of {folder}.")
         name = "/".join(parts)
-        yield Labelled(path, name, parts[0], parts[1] if len(parts) > 2 else name)  # noqa: PLR2004
+        label, *speaker, _ = parts
+        yield Labelled(path, name, label, speaker[0] if speaker else name)
 
 
 def _in_csv(file: Path) -> Iterator[Labelled]:

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogFormatter
 
+from service.canary.drawing import HUES, INK, STYLE, svg_of, themed
 from service.canary.findings import CheckFacts, Findings, ShadowFacts
 from service.canary.verdict import Outcome, Source
 
-INK = "#010203"
-"""Drawn in this, shown in the colour of the page's text."""
-STABLE, CANDIDATE = "#2f6f9f", "#d9822b"
-"""Readable on white and on black."""
-HUES = {Outcome.PASS: "#3d9970", Outcome.FAIL: "#d0433b", Outcome.INCONCLUSIVE: "#8a6d3b"}
+STABLE, CANDIDATE = HUES[:2]
+OUTCOMES = {Outcome.PASS: "#3d9970", Outcome.FAIL: "#d0433b", Outcome.INCONCLUSIVE: "#8a6d3b"}
 MARKS = {Outcome.PASS: "o", Outcome.FAIL: "X", Outcome.INCONCLUSIVE: "D"}
 """Told apart by form as well as by colour."""
 FURTHEST = 4.0
 """Margins from 0; what is beyond is drawn there."""
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "timbre",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
 _BETTER_HIGHER = ("accuracy", "macro_f1", "uar", "recall")
 """Beginnings of checks whose candidate is worse where its figure is lower."""
 
@@ -71,7 +51,7 @@ def figures(told: Findings) -> dict[str, str]:
             ]
             if len(curves) > 1:
                 drawn["live-latency"] = _latency(curves, ("baseline", "candidate"))
-    return {name: _themed(svg, name) for name, svg in drawn.items()}
+    return {name: themed(svg, name, caption=f"{name}-caption") for name, svg in drawn.items()}
 
 
 def in_margins(check: CheckFacts) -> tuple[float, float, float] | None:
@@ -98,12 +78,12 @@ def _forest(rows: Sequence[tuple[CheckFacts, tuple[float, float, float]]]) -> st
     canvas = Canvas(figsize=(7.0, 1.0 + 0.3 * len(rows)))
     axes = canvas.subplots()
     for place, (check, span) in enumerate(reversed(rows)):
-        hue = HUES[check.outcome]
+        hue = OUTCOMES[check.outcome]
         effect, best, worst = np.clip(span, -FURTHEST, FURTHEST)
         axes.plot([best, worst], [place, place], color=hue, linewidth=2)
         axes.plot(effect, place, MARKS[check.outcome], color=hue, markersize=7, clip_on=False)
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.axvline(1, color=HUES[Outcome.FAIL], linestyle="--", linewidth=1.2)
+    axes.axvline(1, color=OUTCOMES[Outcome.FAIL], linestyle="--", linewidth=1.2)
     axes.set_yticks(range(len(rows)), [check.name for check, _ in reversed(rows)])
     axes.set(
         xlim=(-FURTHEST, FURTHEST),
@@ -111,7 +91,7 @@ def _forest(rows: Sequence[tuple[CheckFacts, tuple[float, float, float]]]) -> st
         xlabel="difference in margins (← better, worse →)",
     )
     axes.grid(axis="x", alpha=0.3)
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def _latency(
@@ -135,7 +115,7 @@ def _latency(
     axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def _confidence(shadow: ShadowFacts) -> str:
@@ -145,27 +125,9 @@ def _confidence(shadow: ShadowFacts) -> str:
     axes.stairs(shadow.difference, edges, fill=True, color=CANDIDATE, alpha=0.8)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set(xlabel="candidate's confidence minus stable's", ylabel="clips")
-    return _svg(canvas)
+    return svg_of(canvas)
 
 
 def _cumulative(counts: Sequence[int]) -> list[float]:
     """Give the share of answers up to each edge but the last, infinity."""
     return [upto / sum(counts) for upto in accumulate(counts[:-1])]
-
-
-def _svg(canvas: Canvas) -> str:
-    """The canvas as an SVG file's text, still in `INK`."""
-    file = io.StringIO()
-    canvas.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return file.getvalue()
-
-
-def _themed(svg: str, name: str) -> str:
-    """The SVG alone, in the text's colour, with ids that no other figure of the page has.
-
-    Its caption on the page is its text alternative.
-    """
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-labelledby="{name}-caption" ', 1)

@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
-from benchmarks.peers.processes import free_port
 from service.canary.compare import Comparison, Watching
 from service.canary.observations import NO_SPEECH, LiveSide, Observations
 from service.canary.pods import Names, NothingThere
 from service.canary.prometheus import Prometheus, PrometheusFailed
+from tests.support import monitoring
 from tests.support.monitoring import program
-from tests.support.server import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.needs_prometheus
 
@@ -93,7 +91,6 @@ class Past:
 def remembering(past: Past, folder: Path) -> Iterator[Prometheus]:
     """Run a Prometheus that has this past and scrapes nobody."""
     (folder / "past.txt").write_text(past.text(), encoding="utf-8")
-    (folder / "prometheus.yml").write_text("{}", encoding="utf-8")
     subprocess.run(
         [
             *(program("promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet"),
@@ -101,33 +98,8 @@ def remembering(past: Past, folder: Path) -> Iterator[Prometheus]:
         ],
         check=True,
     )
-    url = f"http://127.0.0.1:{free_port()}"
-    with (folder / "log").open("wb") as output:
-        process = subprocess.Popen(
-            [
-                program("prometheus"),
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={url.removeprefix('http://')}",
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-
-    def ready() -> bool:
-        assert process.poll() is None, (folder / "log").read_text(encoding="utf-8")
-        try:
-            return httpx.get(f"{url}/-/ready").status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
-
-    try:
-        eventually(ready, "Prometheus is ready")
-        with Prometheus(url) as prometheus:
-            yield prometheus
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
+    with monitoring.prometheus({}, folder) as url, Prometheus(url) as prometheus:
+        yield prometheus
 
 
 SAMPLES = 82

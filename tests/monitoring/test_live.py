@@ -6,7 +6,6 @@ Without a cluster: the labels that a cluster's Prometheus would add are written 
 from __future__ import annotations
 
 import math
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,14 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from benchmarks.peers.processes import free_port
 from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.metrics import Metrics
 from tests.support import docs, monitoring
 from tests.support.audio import encoded, speech_like
-from tests.support.monitoring import RULES, program
+from tests.support.monitoring import RULES, prometheus
 from tests.support.server import PATIENCE_S, Server, eventually, serving
 
 SPEECH = encoded(speech_like(2.0))
@@ -55,43 +52,19 @@ class Asked:
 
 
 @contextmanager
-def prometheus(server: Server, folder: Path) -> Iterator[Asked]:
-    """Run one that scrapes this server each second, until it answers and to its end."""
+def scraping(server: Server, folder: Path) -> Iterator[Asked]:
+    """Run a Prometheus that scrapes this server each second, and has the rules."""
     targets = {"targets": [server.internal_url.removeprefix("http://")], "labels": TARGET}
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
         "scrape_configs": [{"job_name": "pods", "static_configs": [targets]}],
     }
-    file = folder / "prometheus.yml"
-    file.write_text(yaml.safe_dump(config))
-    url = f"http://127.0.0.1:{free_port()}"
-    with (folder / "log").open("wb") as output:
-        process = subprocess.Popen(
-            [
-                program("prometheus"),
-                f"--config.file={file}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address={url.removeprefix('http://')}",
-            ],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-
-    def ready() -> bool:
-        assert process.poll() is None, (folder / "log").read_text(encoding="utf-8")
-        try:
-            return httpx.get(f"{url}/-/ready").status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
-
-    try:
-        eventually(ready, "Prometheus is ready")
-        with httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE_S) as client:
-            yield Asked(client)
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
+    with (
+        prometheus(config, folder) as url,
+        httpx.Client(base_url=f"{url}/api/v1", timeout=PATIENCE_S) as client,
+    ):
+        yield Asked(client)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +79,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def asked(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     """A Prometheus that has seen it answer, refuse and fail to read clips."""
-    with prometheus(server, tmp_path_factory.mktemp("prometheus")) as asked:
+    with scraping(server, tmp_path_factory.mktemp("prometheus")) as asked:
         eventually(lambda: asked.values("timbre_ready") == [1.0], "scraped")
         with ThreadPoolExecutor(CLIENTS) as clients, httpx.Client(base_url=server.url) as client:
 

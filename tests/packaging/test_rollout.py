@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from itertools import pairwise
@@ -46,7 +45,7 @@ PROMOTED: dict[str, Any] = {
 }
 FAILED, INCONCLUSIVE, OTHER, USAGE = 1, 2, 3, 64
 
-pytestmark = pytest.mark.skipif(shutil.which("jq") is None, reason="rollout.sh needs jq")
+pytestmark = pytest.mark.needs_jq
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,18 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+
+from benchmarks.peers.processes import free_port
+from tests.support.server import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "helm" / "timbre" / "files"
@@ -189,6 +194,42 @@ def queries(
                 expr,
                 expects_data=not metric_names(expr) & ON_OCCASION,
             )
+
+
+@contextmanager
+def prometheus(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """Run a Prometheus of this configuration until it answers and to its end; gives its address.
+
+    Its data are in `folder`/data, which may be there before.
+    """
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+    url = f"http://127.0.0.1:{free_port()}"
+    with (folder / "log").open("wb") as output:
+        process = subprocess.Popen(
+            [
+                program("prometheus"),
+                f"--config.file={file}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={url.removeprefix('http://')}",
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def ready() -> bool:
+        assert process.poll() is None, (folder / "log").read_text(encoding="utf-8")
+        try:
+            return httpx.get(f"{url}/-/ready").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    try:
+        eventually(ready, "Prometheus is ready")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
 
 
 def program(name: str) -> str:

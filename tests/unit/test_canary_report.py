@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from service.canary import plots, report
+from service.canary import drawing, plots, report
 from service.canary.compare import undecided
 from service.canary.findings import CheckFacts, Findings, findings, json_schema
 from service.canary.observations import Observations
@@ -160,7 +160,7 @@ class TestPage:
         ]
         assert len(labels) == read.tags.count("svg") == 4
         assert set(labels) <= set(read.ids)
-        assert plots.INK not in page
+        assert drawing.INK not in page
         assert "prefers-color-scheme: dark" in page
 
     def test_it_says_all_that_decided(self, page: str) -> None:

@@ -311,7 +311,11 @@ class TestRoom:
             stage.candidate.answer = answer
             for _ in range(MAX_CLIPS + 1):
                 assert stage.offer()
-                await asyncio.sleep(0.01)  # for the baseline to answer
+                # The baseline's, for the canary hangs.
+                under_way = set(stage.sender._sending)
+                await asyncio.wait(
+                    under_way, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
+                )
             assert stage.clips("full") == 1
             assert stage.clips("full", "baseline") == 0
             assert stage.clips("paired", "baseline") == 1 + MAX_CLIPS + 1

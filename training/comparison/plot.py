@@ -7,8 +7,8 @@ from itertools import cycle
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
+from service.canary.drawing import HUES, STYLE, svg_of, themed
 from training.comparison.figures import Comparison
-from training.evaluation.drawing import HUES, STYLE, svg_of, themed
 
 _SPREAD = 0.6
 """Of a row's height, that its recipes share."""

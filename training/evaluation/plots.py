@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from training.evaluation.drawing import HUES, INK, STYLE, svg_of, themed
+from service.canary.drawing import HUES, INK, STYLE, svg_of, themed
 from training.evaluation.facts import Calibration, Evaluation, Headline, Noise, SetFigures
 
 _DARK_CELL = 0.5

@@ -40,9 +40,13 @@ for argument in VERSION="$version" REVISION="$revision" BUNDLE_DIGEST="$digest" 
 done
 read -r -a further <<<"${BUILD_ARGS:-}"
 if [ "$engine" = docker ]; then
-    # The timestamps of files in layers are rewritten by its exporter only.
-    docker buildx build "${arguments[@]}" "${further[@]}" --load "$context"
+    # By BuildKit, which older ones have inside and newer ones as buildx. Its image stores keep the
+    # times that files got by the build; the release's exporter puts the commit's in their place.
+    DOCKER_BUILDKIT=1 docker build "${arguments[@]}" "${further[@]}" "$context"
 else
+    # Older ones take a layer that was built with another value of an argument, and the labels with
+    # it, so that an image whose files are those of an earlier commit would name that one.
+    sed -i "s/\${REVISION}/$revision/" "$context/Containerfile"
     "$engine" build --layers --timestamp "$SOURCE_DATE_EPOCH" "${arguments[@]}" "${further[@]}" "$context"
 fi
 if [ -n "$archive" ]; then

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+from datetime import UTC, datetime
 from email.parser import BytesParser
 from pathlib import Path, PurePosixPath
 
@@ -99,11 +101,11 @@ def test_nothing_of_it_can_be_changed_by_who_runs_it(each: Image) -> None:
 
 
 def test_labels_say_what_it_is(each: Image) -> None:
-    """Version and bundle are those of the sources."""
+    """Version, commit and bundle are those of the sources, whatever was built before."""
     labels = each.config["Labels"]
     assert labels["org.opencontainers.image.version"] == service.__version__
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
-    assert labels["org.opencontainers.image.revision"]
+    assert labels["org.opencontainers.image.revision"] == _git("rev-parse", "HEAD")
     assert labels["timbre.bundle.digest"] == open_bundle(DEFAULT_BUNDLE).digest
 
 
@@ -132,6 +134,19 @@ def test_everything_is_compiled(each: Image) -> None:
     assert not [path for path in sources if path not in compiled and path.name.isidentifier()]
 
 
+def test_no_bytecode_holds_a_time(each: Image) -> None:
+    """Such would be another one in every build, and is never taken where times are put back."""
+    compiled = each.read(lambda path: path.is_relative_to(HOME) and path.suffix == ".pyc")
+    unchecked_hash = (1).to_bytes(4, "little")
+    assert not [path for path, code in compiled.items() if code[4:8] != unchecked_hash]
+
+
+def test_its_time_is_the_commit_s(each: Image) -> None:
+    """Not the build's, by which the same sources would be another image each time."""
+    time = int(_git("log", "-1", "--format=%ct"))
+    assert each.created == datetime.fromtimestamp(time, UTC)
+
+
 def test_the_list_of_parts_is_of_what_is_there(each: Image) -> None:
     """Each installed library with its version, and none that was left out."""
     (parts,) = each.read(lambda path: path == HOME / "sbom.cdx.json").values()
@@ -151,11 +166,30 @@ def test_the_tools_are_the_server_with_more_on_top(image: Image, tools: Image) -
     assert tools.config["Entrypoint"] == image.config["Entrypoint"]
 
 
+def test_the_tools_have_nothing_of_the_server_s_once_more(image: Image, tools: Image) -> None:
+    """But the list of parts, which has more of them."""
+    again = {
+        path
+        for path, entry in tools.entries.items()
+        if path.is_relative_to(HOME) and entry.member.isreg() and path in image.entries
+        if entry.layer != image.entries[path].layer
+    }
+    assert again == {HOME / "sbom.cdx.json"}
+
+
 @pytest.mark.parametrize("package", TOOLS)
 def test_the_tools_have_what_statistics_and_reports_need(tools: Image, package: str) -> None:
     """And what installed it is gone again."""
     assert PACKAGES / package in tools.entries
     assert PACKAGES / "pip" not in tools.entries
+
+
+def _git(*arguments: str) -> str:
+    """Ask about the checkout that the images were built from."""
+    command = ["git", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def _normal(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.settings import Settings, load
@@ -36,7 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 @pytest.fixture(scope="module")
 def bento(home: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the Bento as `make bento` does, and unpack it in a folder of its own."""
-    archive = tmp_path_factory.mktemp("bento") / "timbre.bento"
+    # Not as a .bento, which takes most of a minute to compress.
+    archive = tmp_path_factory.mktemp("bento") / "timbre.tar"
     subprocess.run([*BENTOML, "build", "--output", "tag"], cwd=ROOT, env=home, check=True)
     subprocess.run([*BENTOML, "export", "timbre:latest", str(archive)], env=home, check=True)
     folder = archive.parent / "unpacked"
@@ -89,6 +92,30 @@ def test_an_image_has_an_internal_port(bento: Path) -> None:
     settings = load(variables)
     assert (settings.internal_port, str(settings.internal_host)) == (3001, "0.0.0.0")  # noqa: S104
     assert Settings().internal_port == 0
+
+
+def test_bentoml_can_make_an_image_of_it(bento: Path) -> None:
+    """Its Dockerfile installs what is asked for and starts what is there, as a user without rights.
+
+    Python is the one that the Bento was built with.
+    """
+    text = (bento / "env/docker/Dockerfile").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"FROM python:{version}-slim AS base-container" in lines
+    variables = dict(re.findall(r"^ENV (\w+)=(\S+)$", text, re.MULTILINE))
+    assert (variables["TIMBRE_INTERNAL_PORT"], variables["BENTOML_CONTAINERIZED"]) == (
+        "$TIMBRE_INTERNAL_PORT",
+        "true",
+    )
+    assert [line for line in lines if line.startswith("USER ")] == ["USER bentoml"]
+    [entrypoint] = re.findall(r'^ENTRYPOINT \[ "(.+)" \]$', text, re.MULTILINE)
+    [home] = re.findall(r"^ARG BENTO_PATH=(\S+)$", text, re.MULTILINE)
+    started = bento / Path(entrypoint).relative_to(home)
+    assert started.is_file()
+    asked = (bento / "env/python/requirements.txt").read_text(encoding="utf-8").splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(map(Requirement, project["dependencies"])) <= set(map(Requirement, asked))
 
 
 def test_it_serves_from_any_folder(bento: Path, home: Mapping[str, str], tmp_path: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +92,48 @@ def test_the_base_is_fixed_by_its_digest() -> None:
     text = (FOLDER / "Containerfile").read_text(encoding="utf-8")
     assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
     assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${BASE}", "server"}
+
+
+def test_pip_makes_no_bytecode() -> None:
+    """It would hold times, in every image that isn't built layer by layer."""
+    text = (FOLDER / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    installs = re.findall(r"-m pip [^&]*\binstall\b[^&]*", text)
+    assert len(installs) == len(LOCKS)
+    assert all("--no-compile" in install for install in installs)
+    assert all("--require-hashes" in install for install in installs)
+
+
+def test_the_context_is_the_same_again(tmp_path: Path) -> None:
+    """Whatever the checkout's folder, times and umask: else no image could be."""
+    other = tmp_path / "checkout"
+    for name in ("service", "k8s/image"):
+        shutil.copytree(
+            ROOT / name,
+            other / name,
+            copy_function=shutil.copy,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+    for name in ("bentofile.yaml", "LICENSE"):
+        shutil.copyfile(ROOT / name, other / name)
+    for path in other.rglob("*"):
+        path.chmod(path.stat().st_mode & ~0o077)
+    assert _context(ROOT, tmp_path / "first", umask=0o022) == _context(
+        other, tmp_path / "second", umask=0o077
+    )
+
+
+def _context(root: Path, folder: Path, *, umask: int) -> dict[str, tuple[int, str]]:
+    """Make a context; returns each file's mode and digest."""
+    subprocess.run(
+        [root / "k8s/image/context.sh", folder],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        check=True,
+        umask=umask,
+    )
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mode,
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+        )
+        for path in folder.rglob("*")
+    }

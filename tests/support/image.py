@@ -10,6 +10,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,15 +48,25 @@ class Image:
         return dict(manifest)
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """What a container is started with: User, Entrypoint, Env, Labels and so on."""
-        facts: dict[str, Any] = json.loads(self._read(self._manifest["Config"]))["config"]
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads(self._read(self._manifest["Config"]))
         return facts
 
     @cached_property
+    def config(self) -> dict[str, Any]:
+        """What a container is started with: User, Entrypoint, Env, Labels and so on."""
+        config: dict[str, Any] = self._facts["config"]
+        return config
+
+    @property
+    def created(self) -> datetime:
+        """When it says that it was made."""
+        return datetime.fromisoformat(self._facts["created"])
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Digests of its layers, the base's first."""
-        return tuple(json.loads(self._read(self._manifest["Config"]))["rootfs"]["diff_ids"])
+        return tuple(self._facts["rootfs"]["diff_ids"])
 
     @cached_property
     def entries(self) -> dict[PurePosixPath, Entry]:

@@ -48,7 +48,12 @@ def main() -> None:
 @click.option("--requests", default=5000, help="Requests of the load.")
 @click.option("--connections", default=64, help="Connections that send them.")
 @click.option("--gaps", default=5, help="Pauses of 4 to 6 s on one idle connection.")
-@click.option("--precision", type=click.Choice(get_args(Precision)), default="fp32")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="fp32",
+    help="In which the model computes.",
+)
 def load_command(requests: int, connections: int, gaps: int, precision: Precision) -> None:
     """Errors, differing answers, speed and memory of `timbre serve` under a closed loop."""
     clips = [

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+import signal
+import sys
 
 import click
 
+from service.commands import LazyGroup
 from service.domain import TimbreError
 from training.config import ConfigError
+from training.launch import ENDED
 
 _COMMANDS: dict[str, tuple[str, str]] = {
-    # name: (where the command is, its line in the help); shown in this order.
     "run": ("training.commands:run", "All four stages: from recordings to a bundle."),
     "prepare": ("training.commands:prepare", "1. Hear the recordings, report on them."),
     "train": ("training.commands:train", "2. Train a model."),
@@ -24,32 +25,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _LazyGroup(click.Group):
-    """Imports a command when it is called, and says what is wrong in one line, exit code 1."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
-        try:
-            return super().invoke(ctx)
-        except (ConfigError, TimbreError) as error:
-            raise click.ClickException(str(error)) from error
-
-
 @click.group(
-    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+    cls=LazyGroup,
+    places=_COMMANDS,
+    errors=(ConfigError, TimbreError),
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 def main() -> None:
     """Make a bundle: prepare, train, evaluate, export.
@@ -75,4 +55,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # A container's first process would not be ended by it otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))
     main(prog_name="python -m training")

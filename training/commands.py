@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 import click
 
 from training import config as configuration
+from training import options
 from training.launch import is_first
 
 if TYPE_CHECKING:
     from training.run import Run
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _Options = ParamSpec("_Options")
 
-_out = click.option("--out", type=_FOLDER, help="Folder of the bundle.  [default: RUN/bundle]")
+_out = click.option(
+    "--out", type=options.FOLDER, help="Folder of the bundle.  [default: RUN/bundle]"
+)
 _test = click.option(
     "--test", is_flag=True, help="Also measure the test split. Do so once, when all is decided."
 )
@@ -36,13 +38,7 @@ _replace = click.option(
     help="Remove what another configuration left in RUN, instead of refusing to start.",
 )
 _config = click.argument("name", metavar="CONFIG")
-_set = click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="SECTION.FIELD=VALUE",
-    help="Change the configuration, as in --set training.epochs=5; may be repeated.",
-)
+_set = options.changes("training.epochs=5")
 
 
 def _of_a_run(
@@ -51,18 +47,12 @@ def _of_a_run(
     """Give a command the arguments that name a run, and hand it the run."""
 
     @_config
-    @click.option(
-        "--data",
-        "root",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        required=True,
-        help="Folder with the recordings, noise/ and the checkpoint's folder.",
-    )
+    @options.data("the recordings, noise/ and the checkpoint's folder")
     @click.option(
         "--run",
         "--run-folder",  # torchrun takes the short one for an abbreviation of its own --run-path
         "folder",
-        type=_FOLDER,
+        type=options.FOLDER,
         help="Folder of the run: each stage reads there what the one before it left.  "
         "[default: runs/NAME-VERSION]",
     )

@@ -11,17 +11,16 @@ from pathlib import Path
 import click
 from tqdm.auto import tqdm
 
-from benchmarks.peers import machine, report
+from benchmarks.peers import machine, plots, report
 from benchmarks.peers.contenders import every
 from benchmarks.peers.environment import ROOT
 from benchmarks.peers.plan import FULL, QUICK, Plan
 from benchmarks.peers.results import Results
 from benchmarks.peers.session import Session
+from benchmarks.publishing import Page, require_whole
 
 WORK = Path("runs") / "bench"
-DOCUMENT = ROOT / "docs" / "benchmarks.md"
-PLOTS = "benchmarks"
-"""Folder of the plots, beside the page that shows them."""
+PAGE = Page(ROOT / "docs" / "benchmarks.md", "benchmarks", "Benchmark", report.page, plots.draw)
 QUIET_S = 2.0
 PRICE = 0.05
 NAMES = sorted({row.name for int8 in (True, False) for row in every(int8=int8, bf16=True)})
@@ -29,7 +28,13 @@ NAMES = sorted({row.name for int8 in (True, False) for row in every(int8=int8, b
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A tiny model and short loads, to try things out.")
-@click.option("--model", "models", multiple=True, type=click.Choice(FULL.models))
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Choice(FULL.models),
+    help="All if not given.",
+)
 @click.option(
     "--precision",
     "precisions",
@@ -37,7 +42,14 @@ NAMES = sorted({row.name for int8 in (True, False) for row in every(int8=int8, b
     type=click.Choice(report.PRECISIONS),
     help="All if not given, of --quick fp32; bf16 only where the CPU has it.",
 )
-@click.option("--contender", "only", multiple=True, type=click.Choice(NAMES), metavar="NAME")
+@click.option(
+    "--contender",
+    "only",
+    multiple=True,
+    type=click.Choice(NAMES),
+    metavar="NAME",
+    help="All if not given.",
+)
 @click.option("--clients", multiple=True, type=click.IntRange(1, 256), help="Of closed loops.")
 @click.option("--rounds", type=click.IntRange(1, 20), help="Turns of all contenders.")
 @click.option("--price", default=PRICE, help="Dollars of a vCPU-hour.")
@@ -105,9 +117,9 @@ def peers(
         raise click.ClickException("stopped; nothing is left running") from None
     finally:
         progress.close()
-    _write(results, session.out / "report.md", session.out)
+    saved = PAGE.save(results, session.out)
     minutes = (time.monotonic() - started) / 60
-    click.echo(f"{session.out / 'report.md'} after {minutes:.1f} min")
+    click.echo(f"{saved} after {minutes:.1f} min")
 
 
 @click.command("report")
@@ -116,26 +128,10 @@ def peers(
 def report_command(raw: Path, *, publish: bool) -> None:
     """Write the report of RAW, a raw.json, anew beside it."""
     results = Results.read(raw)
-    _write(results, raw.with_name("report.md"), raw.parent)
-    if not publish:
-        return
-    if results.busy() or results.profile != "full":
-        raise click.ClickException("only the full profile of a quiet machine is published")
-    text = _write(results, None, DOCUMENT.parent / PLOTS, PLOTS)
-    document = report.publish(DOCUMENT.read_text(encoding="utf-8"), text)
-    DOCUMENT.write_text(document, encoding="utf-8")
-
-
-def _write(results: Results, file: Path | None, folder: Path, prefix: str = "") -> str:
-    """Draw the plots into a folder and write the report, if there is a file for it."""
-    from benchmarks.peers import plots
-
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = plots.draw(results, folder)
-    text = report.page(results, [str(Path(prefix) / plot.name) for plot in drawn])
-    if file is not None:
-        file.write_text(f"# Benchmark\n\n{text}", encoding="utf-8")
-    return text
+    PAGE.save(results, raw.parent)
+    if publish:
+        require_whole(results)
+        PAGE.publish(results)
 
 
 def _profile(plan: Plan, *, quick: bool, narrowed: bool) -> str:

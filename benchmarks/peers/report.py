@@ -18,7 +18,6 @@ from benchmarks.peers.results import SATURATED, Results
 from benchmarks.peers.targets import THESIS, TIMBRE, TINY, service_ms, verdicts
 
 PRECISIONS = ("fp32", "bf16", "int8")
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 PACKAGES = (
     *("openvino", "onnxruntime", "torch", "transformers", "numpy", "soundfile"),
     *("bentoml", "fastapi", "uvicorn", "flask", "gunicorn", "litserve"),
@@ -58,19 +57,6 @@ def page(results: Results, plots: Sequence[str] = ()) -> str:
     parts += ["## Where the CPU goes for one clip\n\n" + _anatomy(results)]
     parts += ["\n".join(f"![{plot.rpartition('/')[2]}]({plot})" for plot in plots)]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
-
-
-def publish(document: str, text: str) -> str:
-    """Put a report between the markers of a document, in place of the one before.
-
-    Raises:
-        ValueError: the document has no markers.
-    """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"there is no {BEGIN} … {END} in it")
-    return f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}"
 
 
 def _warnings(results: Results) -> Iterator[str]:

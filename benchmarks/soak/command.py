@@ -17,8 +17,8 @@ from benchmarks.peers.clips import wavs
 from benchmarks.peers.command import require_quiet
 from benchmarks.peers.environment import ROOT
 from benchmarks.peers.models import CLIPS, prepare
-from benchmarks.peers.report import publish as put
-from benchmarks.soak import report
+from benchmarks.publishing import Page, require_whole
+from benchmarks.soak import plots, report
 from benchmarks.soak.load import write_requests
 from benchmarks.soak.plan import BASE, COMPACT, FULL, ORDER, QUICK, TINY, Plan
 from benchmarks.soak.results import Results
@@ -28,9 +28,7 @@ from benchmarks.soak.trials import TRIALS
 WORK = Path("runs") / "soak"
 MODELS = Path("runs") / "bench" / "models"
 """Shared with the benchmark, which makes the same."""
-DOCUMENT = ROOT / "docs" / "reliability.md"
-PLOTS = "reliability"
-"""Folder of the plots, beside the page that shows them."""
+PAGE = Page(ROOT / "docs" / "reliability.md", "reliability", "Reliability", report.page, plots.draw)
 NAMES = {"base": BASE, "compact": COMPACT, "tiny": TINY}
 MINUTE_S = 60
 
@@ -104,7 +102,8 @@ def soak(
         raise click.ClickException(f"stopped; what was finished is in {out}") from None
     _show(results, out)
     if publish:
-        _publish(results)
+        require_whole(results)
+        PAGE.publish(results)
     sys.exit(any(check.behaviour or not quick for check in results.missed()))
 
 
@@ -116,7 +115,8 @@ def soak_report(raw: Path, *, publish: bool) -> None:
     results = Results.read(raw)
     _show(results, raw.parent)
     if publish:
-        _publish(results)
+        require_whole(results)
+        PAGE.publish(results)
 
 
 def _wanted(plan: Plan, model: str, trials: Sequence[str]) -> list[str]:
@@ -142,29 +142,9 @@ def _run(results: Results, plan: Plan, wanted: dict[str, list[str]], out: Path, 
 
 def _show(results: Results, folder: Path) -> None:
     """Write the report and its plots into a folder, and say what was met and what missed."""
-    _write(results, folder / "report.md", folder)
+    saved = PAGE.save(results, folder)
     for outcome in results.outcomes:
         for check in outcome.checks:
             said = f"{outcome.model}, {outcome.trial}: {check.target}: {check.measured}"
             click.echo(f"{check.status:>12}  {said}")
-    click.echo(folder / "report.md")
-
-
-def _publish(results: Results) -> None:
-    if results.busy() or results.profile != "full":
-        raise click.ClickException("only the full profile of a quiet machine is published")
-    text = _write(results, None, DOCUMENT.parent / PLOTS, PLOTS)
-    document = put(DOCUMENT.read_text(encoding="utf-8"), text)
-    DOCUMENT.write_text(document, encoding="utf-8")
-
-
-def _write(results: Results, file: Path | None, folder: Path, prefix: str = "") -> str:
-    """Draw the plots into a folder and write the report, if there is a file for it."""
-    from benchmarks.soak import plots
-
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = plots.draw(results, folder)
-    text = report.page(results, [str(Path(prefix) / plot.name) for plot in drawn])
-    if file is not None:
-        file.write_text(f"# Reliability\n\n{text}", encoding="utf-8")
-    return text
+    click.echo(saved)

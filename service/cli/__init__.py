@@ -6,18 +6,14 @@ once: the engine behind `serve` and `classify` takes seconds to load.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import click
 
 import service
-from service.domain import TimbreError
+from service.commands import LazyGroup
 
 __all__ = ["main"]
 
 _COMMANDS: dict[str, tuple[str, str]] = {
-    # name: (where the command is, its line in `timbre --help`); shown in this order.
     "serve": ("service.cli.serve:serve", "Serve a model over HTTP."),
     "classify": ("service.cli.classify:classify", "Tell the emotion of recordings."),
     "bundle": ("service.cli.bundle:bundle", "Show, verify, push and pull models."),
@@ -27,31 +23,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _LazyGroup(click.Group):
-    """Imports a subcommand when it is called, and says a TimbreError in one line, exit code 1."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
-        try:
-            return super().invoke(ctx)
-        except TimbreError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, places=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(service.__version__, prog_name="timbre")
 def main() -> None:
     """Emotion recognition for audio.

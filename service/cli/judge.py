@@ -52,5 +52,5 @@ def judge(*, host: str, port: int, every: float, **given: Any) -> None:  # noqa:
         from service.canary.judge import run  # noqa: PLC0415
     with ExitStack() as stack:
         comparison = canary.comparison(sources, stack)
-        bench = Bench(comparison.observe, judging, sources.weight, every_s=every)
+        bench = Bench(comparison.observations, judging, sources.weight, every_s=every)
         run(bench, host, port)

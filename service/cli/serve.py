@@ -43,7 +43,9 @@ def _address(_: click.Context, __: click.Parameter, value: str) -> str:
     callback=_address,
     help="Address to listen on; 0.0.0.0 for every interface, as in a container.",
 )
-@click.option("--port", type=click.IntRange(1, 65_535), default=3000, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), default=3000, show_default=True, help="Port."
+)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),

@@ -178,17 +178,6 @@ def test_raw_data_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert report.page(Results.read(file)) == report.page(results)
 
 
-def test_a_report_is_published_between_its_markers() -> None:
-    """In place of the one before, with the method around it."""
-    page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
-    once = report.publish(page, "First")
-    twice = report.publish(once, "Second")
-    assert "First" not in twice
-    assert twice == report.publish(page, "Second")
-    with pytest.raises(ValueError, match="results: begin"):
-        report.publish("nothing", "First")
-
-
 def test_the_answers_of_every_load_count() -> None:
     """One other label in a round is a promise broken."""
     right, wrong = a_cell(TIMBRE, 3.0), a_cell(TIMBRE, 3.0, round=1, labels_differ=1)

@@ -165,9 +165,10 @@ class TestOutput:
         assert "Cannot write" in result.stderr
 
     def test_odd_names_stay_on_their_line(
-        self, classify: Classify, calls: Path, tmp_path: Path
+        self, classify: Classify, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Tabs, line ends and bytes that are no text are escaped; other letters are kept."""
+        monkeypatch.setenv("COLUMNS", "500")  # no folder's name is so long that a line is broken
         odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xc3\xa9\ta\nb\xff[red].wav"))
         odd.write_bytes((calls / "a.wav").read_bytes())
         (line,) = classify(tmp_path).stdout.splitlines()

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from training import options
 from training.config import ConfigError
 from training.recording import DEVELOPMENT_SPEAKERS
 
@@ -19,19 +20,12 @@ if TYPE_CHECKING:
 
 PROBE = "probe"
 NAMES = ("majority", "duration", "log-mel", "egemaps", PROBE)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command(
     "baselines", context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
 )
-@click.option(
-    "--data",
-    "root",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="Folder with speech/manifest.csv.",
-)
+@options.data("speech/manifest.csv")
 @click.option("--only", type=click.Choice(NAMES), multiple=True, help="Not all. Can be repeated.")
 @click.option(
     "--probe",
@@ -50,7 +44,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )
 @click.option(
     "--run",
-    type=_FOLDER,
+    type=options.FOLDER,
     default=Path("runs/baselines"),
     help="Where features and figures go; a run that was stopped resumes from here.",
 )

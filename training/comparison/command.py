@@ -9,11 +9,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from training import options
+
 if TYPE_CHECKING:
     from training.comparison.figures import Comparison
     from training.evaluation.facts import Figure
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PIPE_WIDTH = 160
 """Columns when nobody looks: a row is one line, for grep."""
@@ -21,13 +22,7 @@ _PIPE_WIDTH = 160
 
 @click.command("compare")
 @click.argument("sources", metavar="CONFIG...", nargs=-1, required=True)
-@click.option(
-    "--data",
-    "root",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="Folder with the recordings, noise/ and the checkpoints' folders.",
-)
+@options.data("the recordings, noise/ and the checkpoints' folders")
 @click.option(
     "--leave-out-corpora",
     is_flag=True,
@@ -40,7 +35,7 @@ _PIPE_WIDTH = 160
 )
 @click.option(
     "--runs",
-    type=_FOLDER,
+    type=options.FOLDER,
     default=Path("runs"),
     help="Each trial is a run in a folder of its own there; what is trained already is kept.",
 )
@@ -50,13 +45,7 @@ _PIPE_WIDTH = 160
     default=Path("runs/comparison.json"),
     help="The figures; a plot goes beside them, as .svg.",
 )
-@click.option(
-    "--set",
-    "changes",
-    multiple=True,
-    metavar="SECTION.FIELD=VALUE",
-    help="Change every recipe, as in --set training.max_steps=200; may be repeated.",
-)
+@options.changes("training.max_steps=200")
 def compare(
     sources: tuple[str, ...],
     root: Path,

@@ -13,6 +13,7 @@ import click
 from service.bundle import open_bundle
 from service.domain import TimbreError
 from training import config as configuration
+from training import options
 from training.config import ConfigError
 
 WINDOWS = 300
@@ -24,14 +25,14 @@ WINDOWS = 300
     context_settings={"show_default": True},
 )
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--to", "precision", type=click.Choice(["int8", "bf16"]), default="int8")
 @click.option(
-    "--data",
-    "root",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="Folder with the recordings that the bundle was trained and measured on.",
+    "--to",
+    "precision",
+    type=click.Choice(["int8", "bf16"]),
+    default="int8",
+    help="The precision to add.",
 )
+@options.data("the recordings that the bundle was trained and measured on")
 @click.option(
     "--config",
     "name",

@@ -1,4 +1,4 @@
-"""Checkpoints that a training can go on from, whenever it was killed.
+"""Checkpoints that a training can go on from, whenever it was killed or told to end.
 
 transformers resumes from the checkpoint of the highest step, whole or not, and does one step more
 when that step was the last.
@@ -7,6 +7,9 @@ when that step was the last.
 from __future__ import annotations
 
 import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from training import launch
 
@@ -57,7 +60,7 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 class Complete(TrainerCallback):
-    """Marks a checkpoint as whole; to be the last callback, so that the others have saved."""
+    """Marks a checkpoint as whole; to be after all that save something of their own in it."""
 
     def on_save(
         self,
@@ -77,6 +80,52 @@ class Complete(TrainerCallback):
         half.replace(checkpoint / COMPLETE)
 
 
+class Leave(TrainerCallback):
+    """Saves a checkpoint when it is told to end, by SIGTERM, and ends; told again, it ends at once.
+
+    Of several processes none knows at which step the others are told, so that they end at once.
+    To be after `Complete`, as it doesn't come back.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen while steps are done."""
+        if launch.processes() > 1:
+            yield
+            return
+        before = signal.getsignal(signal.SIGTERM)
+
+        def listen(*_: object) -> None:
+            self._told = True
+            signal.signal(signal.SIGTERM, before)
+
+        signal.signal(signal.SIGTERM, listen)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Ask for a checkpoint, but not before an evaluation that this step is to have."""
+        ends_epoch = float(state.epoch or 0).is_integer()
+        if self._told and not (ends_epoch and args.eval_strategy == IntervalStrategy.EPOCH):
+            control.should_save = True
+
+    def on_save(self, *_: object, **__: object) -> None:
+        """End, if that was asked for.
+
+        Raises:
+            SystemExit: it was.
+        """
+        if self._told:
+            raise SystemExit(launch.ENDED)
+
+
 class Patience(EarlyStoppingCallback):
     """Ends a training that gets no better, and doesn't let it go on when it is resumed there."""
 
@@ -90,11 +139,22 @@ class Patience(EarlyStoppingCallback):
 
 
 class ResumableTrainer(Trainer):
-    """Marks checkpoints as whole, and does no step after the last."""
+    """Marks checkpoints as whole, does no step after the last, and ends when it is told."""
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - the Trainer's own
         super().__init__(**arguments)
         self.add_callback(Complete())
+        self._leave = Leave()
+        self.add_callback(self._leave)
+
+    def train(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - the Trainer's own
+        """Train.
+
+        Raises:
+            SystemExit: it was told to end, and what it has is in a checkpoint.
+        """
+        with self._leave.listening():
+            return super().train(*args, **options)
 
     def _run_epoch(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - the Trainer's own
         ended = self.control.should_training_stop or self.state.global_step >= self.state.max_steps

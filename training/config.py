@@ -111,6 +111,9 @@ class Training(_Section):
     probe_strength: Annotated[float, Field(ge=0)] = 0.01
     """Start the head as a linear probe, with this inverse strength of its L2 penalty; with 0 the
     head starts at random."""
+    probe_centring: Probability = 0.0
+    """Share of the way that each speaker's mean is moved to that of all before the probe is fitted:
+    what tells speakers and corpora apart is no emotion."""
     warmup_ratio: Probability = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     label_smoothing: Probability = 0.0

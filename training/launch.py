@@ -7,12 +7,16 @@ there is one, and nothing here imports torch.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 PATIENCE = timedelta(hours=12)
 """How long the others wait for the first, which may have all recordings to prepare."""
+
+ENDED = 128 + signal.SIGTERM
+"""The exit status of a training that was told to end, as a shell has it."""
 
 
 def processes() -> int:

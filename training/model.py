@@ -20,7 +20,8 @@ HUB = "hub:"
 """Before a checkpoint's name: nothing is fetched from elsewhere by a slip of the pen."""
 FETCHED = Path("runs") / "cache"
 """Where Whisper tiny.en is put, and found the next time."""
-CLASSIFIER = {"classifier", "layer_weights"}
+LAYER_WEIGHTS = "layer_weights"
+CLASSIFIER = {"classifier", LAYER_WEIGHTS}
 PROJECTOR = "projector"
 MASK = "masked_spec_embed"
 
@@ -59,6 +60,10 @@ def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedMode
         model = _with_weights(source, configuration)
     if settings.freeze != "nothing":
         _learn(model.base_model, learn=False)
+        freeze = getattr(model, "freeze_feature_encoder", None)
+        if callable(freeze):
+            # Otherwise wav2vec2's asks for the gradient of its input, which nobody needs.
+            freeze()
     if settings.freeze == "front-end":
         layers, norm = _transformer(model)
         _learn(layers, learn=True)
@@ -80,6 +85,10 @@ def _with_weights(source: str, configuration: PretrainedConfig) -> PreTrainedMod
     )
     if random := [name for name in sorted(loaded["missing_keys"]) if not _may_be_new(name)]:
         raise ConfigError(f"The checkpoint in {source} has no weights for {random[0]}.")
+    if LAYER_WEIGHTS in loaded["missing_keys"]:
+        # transformers draws weights that are new, but leaves these as the memory was before.
+        weights = model.get_parameter(LAYER_WEIGHTS)
+        torch.nn.init.constant_(weights, 1 / len(weights))
     return model
 
 

@@ -86,8 +86,13 @@ def train(run: Run, *, replace: bool = False) -> None:
 
     Raises:
         ConfigError: the folder holds a run of another configuration or other data, and `replace`
-            is not given.
+            is not given, or another process trains there.
     """
+    with run.held():
+        _train(run, replace=replace)
+
+
+def _train(run: Run, *, replace: bool) -> None:
     finished = run.folder / CHECKPOINTS
     with launch.first_alone():
         run.take(replace=replace)

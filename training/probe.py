@@ -9,6 +9,7 @@ lacks took macro-F1 on development speakers from 0.549 to 0.472 (docs/training-l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -38,19 +39,23 @@ class Windows(Protocol):
 def probe(
     model: PreTrainedModel,
     windows: Windows,
+    speakers: Sequence[str],
     weights: NDArray[np.float64],
     *,
     batch_size: int,
     strength: float,
+    centring: float,
 ) -> None:
     """Fit the regression and put it into the model's head.
 
     Args:
         model: its projector comes to standardise features, its classifier is the regression.
         windows: what the regression is fitted on.
+        speakers: who speaks in each, [windows].
         weights: how much each window counts, [windows].
         batch_size: windows scored at a time.
         strength: inverse strength of the L2 penalty on standardised features.
+        centring: share of the way that each speaker's mean is moved to that of all.
 
     Raises:
         ConfigError: the model has no linear head.
@@ -71,13 +76,17 @@ def probe(
             pooled.append(_pooled(model, batch.to(model.device)).cpu().numpy())
         labels += [window["labels"] for window in chosen]
     features = np.concatenate(pooled)
+    features = centred(features, speakers, weights, centring)
     scaler = StandardScaler().fit(features, sample_weight=weights)
     regression = LogisticRegression(C=strength, max_iter=1000)
     regression.fit(scaler.transform(features), labels, sample_weight=weights * len(weights))
     weight = np.zeros((len(LABELS), features.shape[1]))
     bias = np.full(len(LABELS), UNLIKELY)
-    weight[regression.classes_] = regression.coef_
-    bias[regression.classes_] = regression.intercept_
+    bias[regression.classes_] = 0.0
+    # Of two classes it tells the odds of the second only.
+    told = regression.classes_[-len(regression.coef_) :]
+    weight[told] = regression.coef_
+    bias[told] = regression.intercept_
     # Standardising is the projector's part: folded into the classifier it would give directions of
     # little variance huge weights, and the first steps would shake the encoder.
     with torch.no_grad():
@@ -85,6 +94,27 @@ def probe(
         projector.bias.copy_(torch.from_numpy(-scaler.mean_ / scaler.scale_))
         classifier.weight.copy_(torch.from_numpy(weight))
         classifier.bias.copy_(torch.from_numpy(bias))
+
+
+def centred(
+    features: NDArray[np.float32],
+    speakers: Sequence[str],
+    weights: NDArray[np.float64],
+    share: float,
+) -> NDArray[np.float32]:
+    """Move each speaker's mean so far towards the mean of all; features [windows, size].
+
+    Speaker normalisation (Busso et al. 2011) of those who are trained on only: of a stranger who is
+    to be classified no mean is known.
+    """
+    moved = features.copy()
+    middle = np.average(features, axis=0, weights=weights)
+    names = np.array(speakers)
+    for name in np.unique(names):
+        own = names == name
+        if weights[own].any():
+            moved[own] += share * (middle - np.average(features[own], axis=0, weights=weights[own]))
+    return moved
 
 
 def _pooled(model: PreTrainedModel, batch: torch.Tensor) -> torch.Tensor:

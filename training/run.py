@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from service.bundle import DataFacts
 from training import data, digests, launch
@@ -16,6 +20,8 @@ from training.data import Recording
 from training.origins import PROCESSES, origins
 
 LOG = "log.jsonl"
+LOCK = "lock"
+"""The file that a training holds while it runs; it may lie there afterwards."""
 METRICS = "metrics.json"
 MLFLOW_RUN = "mlflow.json"
 """Which MLflow run the stages report to."""
@@ -96,6 +102,32 @@ class Run:
                 raise ConfigError(f"Two teachers are called {Path(source).stem}; rename one.")
             runs[name] = Run(_of_teacher(source, self.config), self.root, folder)
         return runs
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody else train in the folder, such as the pod that this one is to replace.
+
+        Whoever has it loses it with its process, however that ends. Of several processes of one
+        training it is the first.
+
+        Raises:
+            ConfigError: somebody else has it.
+        """
+        if not launch.is_first():
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"Another process trains in {self.folder}: wait for its end, or give another --run."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def taught_by(self) -> list[str]:

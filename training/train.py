@@ -80,9 +80,11 @@ def train(
             probe(
                 model,
                 CentredWindows(training, spec),
+                training["speaker"],
                 chances(groups, config.sampling) if config.sampling.balanced else weights,
                 batch_size=settings.batch_size,
                 strength=settings.probe_strength,
+                centring=settings.probe_centring,
             )
     if not settings.epochs:
         return model

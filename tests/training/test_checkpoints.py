@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from transformers import PreTrainedModel, Trainer
 from training import checkpoints, pipeline
 from training import train as training
 from training.average import Average
-from training.config import Augmentation, Config, Identity, Model, Training, Windows
+from training.config import Augmentation, Config, ConfigError, Identity, Model, Training, Windows
+from training.launch import ENDED
 from training.run import LOG, Run
 
 pytestmark = [
@@ -31,6 +35,7 @@ SETTINGS = Training(
     precision="fp32",
     keep="average",
 )
+STEPS_AN_EPOCH = 3
 STUCK = SETTINGS.model_copy(
     update={
         "max_steps": 20,
@@ -159,6 +164,105 @@ def test_a_training_killed_after_its_last_step_does_no_other(
     pipeline.train(run)
     assert weights(run) == weights(whole)
     assert [line["step"] for line in log(run)] == [line["step"] for line in log(whole)]
+
+
+@pytest.mark.parametrize("step", [1, 4, 8])
+def test_a_training_that_is_told_to_end_loses_no_step(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """It saves what it has after any step, between its checkpoints too, and goes on from there."""
+    run = of(SETTINGS, whole.root, tmp_path / "run")
+    told_to_end(run, step, monkeypatch)
+    pipeline.train(run)
+    assert weights(run) == weights(whole)
+    assert evaluated(run) == evaluated(whole)
+
+
+@pytest.mark.parametrize("step", [STEPS_AN_EPOCH - 1, STEPS_AN_EPOCH])
+def test_no_evaluation_is_lost_with_the_epoch(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Told in its last step, it evaluates first, as it is to be the best epoch or not."""
+    by_epoch = SETTINGS.model_copy(update={"checkpoint_steps": None, "keep": "best"})
+    expected = of(by_epoch, whole.root, tmp_path / "expected")
+    pipeline.train(expected)
+    run = of(by_epoch, whole.root, tmp_path / "run")
+    told_to_end(run, step, monkeypatch)
+    pipeline.train(run)
+    assert evaluated(run) == evaluated(expected)
+    assert STEPS_AN_EPOCH in evaluated(run)
+    assert weights(run) == weights(expected)
+
+
+def test_a_training_that_is_told_twice_ends_at_once(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step may take longer than anybody waits."""
+    run = of(SETTINGS, whole.root, tmp_path / "run")
+    with at_once(), monkeypatch.context() as patch:
+        patch.setattr(training._Trainer, "training_step", told_to_end_in_step(1, times=2))
+        with pytest.raises(SystemExit, match="at once"):
+            pipeline.train(run)
+    assert checkpoints.newest(run.folder / "checkpoints") is None
+
+
+def test_two_do_not_train_in_one_folder(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is told so, and leaves what the first is at."""
+    run = of(SETTINGS, whole.root, tmp_path / "run")
+    usual = training._Trainer.training_step
+
+    def step(self: Trainer, *args: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401
+        with pytest.raises(ConfigError, match="Another process trains in"):
+            pipeline.train(of(SETTINGS, run.root, run.folder), replace=True)
+        return usual(self, *args, **options)
+
+    monkeypatch.setattr(training._Trainer, "training_step", step)
+    pipeline.train(run)
+    assert weights(run) == weights(whole)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """End by SIGTERM as the command does, and not with the process of all tests."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("at once"))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def told_to_end(run: Run, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until SIGTERM comes in a step, which is the last then."""
+    with at_once(), monkeypatch.context() as patch:
+        before = signal.getsignal(signal.SIGTERM)
+        patch.setattr(training._Trainer, "training_step", told_to_end_in_step(step))
+        with pytest.raises(SystemExit) as raised:
+            pipeline.train(run)
+        assert signal.getsignal(signal.SIGTERM) is before
+    assert raised.value.code == ENDED
+    folder = run.folder / "checkpoints"
+    assert checkpoints.newest(folder) == folder / f"checkpoint-{step}"
+
+
+def told_to_end_in_step(number: int, times: int = 1) -> Callable[..., torch.Tensor]:
+    """A training step in which SIGTERM comes, the first being number 1."""
+    usual = training._Trainer.training_step
+    done: list[bool] = []
+
+    def step(self: Trainer, *args: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401
+        done.append(True)
+        if len(done) == number:
+            for _ in range(times):
+                # As Python calls it. A signal itself crashes the process of all tests once a model
+                # was exported in it; test_resume sends one to a training's own.
+                listener = signal.getsignal(signal.SIGTERM)
+                assert callable(listener)
+                listener(signal.SIGTERM, None)
+        return usual(self, *args, **options)
+
+    return step
 
 
 def refuses_the_result(run: Run) -> Callable[..., object]:

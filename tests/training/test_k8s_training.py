@@ -126,6 +126,8 @@ def test_a_killed_pod_is_started_again(job: Manifest, pod: Manifest) -> None:
     """And goes on from the checkpoint in its run's folder."""
     assert pod["restartPolicy"] == "OnFailure"
     assert job["backoffLimit"] >= 1
+    assert job["podReplacementPolicy"] == "Failed"
+    assert pod["terminationGracePeriodSeconds"] >= 60
 
 
 def test_it_fits_a_small_node(container: Manifest) -> None:

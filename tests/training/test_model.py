@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from training import model as models
 from training.config import ConfigError, Model, Training
 from training.model import build, find, load, parameter_groups
-from training.probe import probe
+from training.probe import Windows, centred, probe
 from training.recording import LABELS
 
 OVERRIDES: dict[str, float | int | bool] = {"use_weighted_layer_sum": True}
@@ -71,6 +73,14 @@ def test_what_is_frozen_does_not_learn(data: Path, freeze: str, learning: set[st
     assert {"classifier.weight", "projector.weight"} <= learning_head
 
 
+@pytest.mark.parametrize("freeze", ["nothing", "front-end", "encoder"])
+def test_no_gradient_goes_through_what_is_frozen(data: Path, freeze: str) -> None:
+    """The front end is dear to go back through: a third of the backward pass."""
+    model = _built(data, freeze).train()
+    heard = model.base_model.feature_extractor(torch.zeros(1, 16_000))
+    assert heard.requires_grad == (freeze == "nothing")
+
+
 def _parameters(group: dict[str, object]) -> list[torch.nn.Parameter]:
     parameters = group["params"]
     assert isinstance(parameters, list)
@@ -97,6 +107,16 @@ def test_a_layer_learns_slower_than_the_one_above(data: Path) -> None:
     assert rate("wav2vec2.feature_extractor") == rate("wav2vec2.encoder.pos_conv_embed") == 0.125
 
 
+def test_a_new_head_hears_all_layers_alike(data: Path) -> None:
+    """Whatever was in the memory before: the same seed is to give the same model."""
+    for junk in (1e30, -1e30):
+        # Of their size, and given back: what is not written to has these values.
+        left = [torch.full((4,), junk) for _ in range(10_000)]
+        del left
+        weights = _built(data, "nothing").get_parameter("layer_weights")
+        assert weights.tolist() == [0.25] * 4
+
+
 def test_biases_and_norms_do_not_decay(data: Path) -> None:
     """Weights with two dimensions do, and nothing is in two groups or in none."""
     model = _built(data, "nothing")
@@ -118,6 +138,26 @@ class _Tones:
         return {"input_values": np.sin(phase).astype(np.float32), "labels": label}
 
 
+def _fit(
+    model: torch.nn.Module,
+    windows: Windows,
+    weights: NDArray[np.float64],
+    *,
+    speakers: Sequence[str] | None = None,
+    centring: float = 0.0,
+) -> None:
+    """Fit a probe, to one speaker unless told otherwise; stand-ins have what it asks of a model."""
+    probe(
+        cast("PreTrainedModel", model),
+        windows,
+        speakers or ["ann"] * len(windows),
+        weights,
+        batch_size=7,
+        strength=1.0,
+        centring=centring,
+    )
+
+
 @pytest.mark.parametrize("summed", [False, True])
 def test_a_probe_is_where_the_training_starts(data: Path, *, summed: bool) -> None:
     """Its head tells apart what the frozen encoder tells apart, whatever layers it sees."""
@@ -126,7 +166,7 @@ def test_a_probe_is_where_the_training_starts(data: Path, *, summed: bool) -> No
     )
     model = build(settings, data, square=True)
     windows = _Tones()
-    probe(model, windows, np.full(60, 1 / 60), batch_size=7, strength=1.0)
+    _fit(model, windows, np.full(60, 1 / 60))
     batch = torch.from_numpy(np.stack([windows[i]["input_values"] for i in range(6)]))
     with torch.inference_mode():
         assert model(batch).logits.argmax(dim=1).tolist() == list(range(6))
@@ -136,7 +176,7 @@ def test_a_probe_minds_the_weights(data: Path) -> None:
     """Windows that count for nothing leave their class unlikely."""
     model = _built(data, "encoder")
     weights = np.array([0.0 if i % len(LABELS) == 2 else 1 / 50 for i in range(60)])
-    probe(model, _Tones(), weights, batch_size=7, strength=1.0)
+    _fit(model, _Tones(), weights)
     batch = torch.from_numpy(np.stack([_Tones()[i]["input_values"] for i in range(60)]))
     with torch.inference_mode():
         assert 2 not in model(batch).logits.argmax(dim=1).tolist()
@@ -200,15 +240,19 @@ def test_a_checkpoint_that_is_not_there_is_named(data: Path) -> None:
         build(Model(checkpoint="elsewhere"), data, square=True)
 
 
-class _Coarse(torch.nn.Module):
-    """An encoder in bf16 whose channels hardly vary around a large mean, as Whisper's do."""
+class _StandIn(torch.nn.Module):
+    """A head, for encoders that are made up."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
         self.config = SimpleNamespace(use_weighted_layer_sum=False)
         self.device = torch.device("cpu")
-        self.projector = torch.nn.Linear(len(LABELS), len(LABELS))
-        self.classifier = torch.nn.Linear(len(LABELS), len(LABELS))
+        self.projector = torch.nn.Linear(size, size)
+        self.classifier = torch.nn.Linear(size, len(LABELS))
+
+
+class _Coarse(_StandIn):
+    """An encoder in bf16 whose channels hardly vary around a large mean, as Whisper's do."""
 
     def base_model(self, windows: torch.Tensor) -> SimpleNamespace:
         classes = torch.nn.functional.one_hot(windows[:, 0].long(), len(LABELS)).float()
@@ -227,11 +271,64 @@ class _Classes:
         return {"input_values": np.array([index % 6], np.float32), "labels": index % 6}
 
 
+def test_centring_moves_speakers_together() -> None:
+    """By the share asked for, about the mean of all; what a speaker varies by stays."""
+    random = np.random.default_rng(0)
+    speakers = np.repeat(["ann", "bob", "cid"], 20)
+    offsets = np.repeat([[-3.0], [0.0], [9.0]], 20, axis=0)
+    features = (random.standard_normal((60, 4)) + offsets).astype(np.float32)
+    weights = random.random(60)
+
+    def means(values: NDArray[np.float32]) -> NDArray[np.float64]:
+        of_speakers = zip(np.split(values, 3), np.split(weights, 3), strict=True)
+        return np.array([np.average(own, axis=0, weights=w) for own, w in of_speakers])
+
+    before = means(features)
+    for share in (0.25, 1.0):
+        moved = centred(features, speakers.tolist(), weights, share)
+        middle = np.average(features, axis=0, weights=weights)
+        assert np.allclose(means(moved), before + share * (middle - before), atol=1e-5)
+        assert np.allclose(np.diff(moved[:20], axis=0), np.diff(features[:20], axis=0), atol=1e-5)
+
+
+class _Open(_StandIn):
+    """An encoder that shows emotion and voice as they are, in channels of their own."""
+
+    def base_model(self, windows: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=windows[:, None])
+
+
+class _Voices:
+    """One speaker is mostly angry, the other mostly sad, and their voices differ as well."""
+
+    speakers = ["ann", "bob"] * 240
+
+    def __len__(self) -> int:
+        return len(self.speakers)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        bob = index % 2
+        sad = bob ^ (index % 24 < 2)
+        shown = np.random.default_rng(index).normal([sad, 1 - sad, 3.0 * bob])
+        return {"input_values": shown.astype(np.float32), "labels": LABELS.index("sad") * sad}
+
+
+@pytest.mark.parametrize(("centring", "told"), [(0.0, False), (1.0, True)])
+def test_a_centred_probe_hears_emotions_not_voices(centring: float, *, told: bool) -> None:
+    """Without centring who speaks says more than how: a sad Ann is taken for an angry one."""
+    model, windows = _Open(3), _Voices()
+    weights = np.full(480, 1 / 480)
+    _fit(model, windows, weights, speakers=windows.speakers, centring=centring)
+    sad_ann = torch.tensor([[1.0, 0.0, 0.0]])
+    with torch.inference_mode():
+        [logits] = model.classifier(model.projector(sad_ann))
+    assert (LABELS[logits.argmax()] == "sad") == told
+
+
 def test_a_probe_averages_over_time_in_float32() -> None:
     """In bf16, where numbers near 32 are a quarter apart, the mean of all clips would be one."""
-    torch.manual_seed(0)
-    model = _Coarse()
-    probe(model, _Classes(), np.full(60, 1 / 60), batch_size=20, strength=1.0)  # type: ignore[arg-type]
+    model = _Coarse(len(LABELS))
+    _fit(model, _Classes(), np.full(60, 1 / 60))
     hidden = model.base_model(torch.arange(6.0)[:, None]).last_hidden_state.float().mean(dim=1)
     with torch.inference_mode():
         told = model.classifier(model.projector(hidden)).argmax(dim=1)
@@ -244,7 +341,7 @@ def test_from_scratch_nothing_of_the_checkpoint_s_weights_is_left(data: Path) ->
     stored = dict(AutoModel.from_pretrained(data / "checkpoint").named_parameters())
     made = []
     for _ in range(2):
-        torch.manual_seed(0)
+        torch.manual_seed(1)
         made.append(dict(build(settings, data, square=False).base_model.named_parameters()))
     assert made[0].keys() == stored.keys()
     matrices = [name for name, weight in stored.items() if weight.ndim > 1]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from training.checkpoints import COMPLETE
+from training.checkpoints import CHECKPOINTS, COMPLETE
+from training.launch import ENDED
 
 CONFIG = """
 [bundle]
@@ -61,7 +62,7 @@ def _finish(config: Path, data: Path, run: Path) -> dict[str, bytes]:
 
 @pytest.mark.timeout(3 * TIMEOUT_S)
 def test_a_killed_training_ends_with_the_same_weights(data: Path, tmp_path: Path) -> None:
-    """To the bit, though it was killed between checkpoints in the middle of an epoch.
+    """To the bit, though it was killed in the middle of an epoch, and told to end in another.
 
     Everything that chance has a say in is on: balanced drawing, augmentation, dropout; and the
     result is the average over the steps, which must go on as well.
@@ -72,15 +73,25 @@ def test_a_killed_training_ends_with_the_same_weights(data: Path, tmp_path: Path
 
     killed = tmp_path / "killed"
     process = _start(config, data, killed)
-    checkpoint = killed / "checkpoints" / "checkpoint-8"
     assert 8 % STEPS_AN_EPOCH
-    deadline = time.monotonic() + TIMEOUT_S
-    while not (checkpoint / COMPLETE).is_file():
-        assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    _wait(process, killed, 8)
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+    process = _start(config, data, killed)
+    _wait(process, killed, 16)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(TIMEOUT_S) == ENDED
     assert not (killed / "model").exists()
 
     assert _finish(config, data, killed) == expected
+
+
+def _wait(process: subprocess.Popen[bytes], run: Path, step: int) -> None:
+    """Wait until a training has a whole checkpoint of a step."""
+    checkpoint = run / CHECKPOINTS / f"checkpoint-{step}"
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (checkpoint / COMPLETE).is_file():
+        assert process.poll() is None, "it ended before it was to"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -73,6 +73,18 @@ def test_without_epochs_the_probe_is_the_model(teacher: Run) -> None:
     assert not (teacher.folder / "log.jsonl").exists()
 
 
+def test_speakers_are_centred_as_far_as_the_configuration_says(teacher: Run) -> None:
+    """Of the same clips another head comes out; by no centring, the same again."""
+    answers = []
+    for share in (0.0, 1.0):
+        folder = teacher.folder.parent / f"centred-{share}"
+        run = _run(folder, teacher.root, epochs=0, probe_centring=share)
+        pipeline.train(run)
+        answers.append(_answers(run))
+    assert np.array_equal(answers[0], _answers(teacher))
+    assert not np.allclose(answers[0], answers[1], atol=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_who_is_taught_comes_to_answer_like_the_teacher(teacher: Run) -> None:
     """From a random head, with nothing but the teacher's answers to learn from."""

@@ -72,7 +72,6 @@ def windows() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def model() -> WaveformWhisper:
     """A small classifier of random weights."""
-    torch.manual_seed(0)
     head: dict[str, Any] = {
         "num_labels": 6,
         "use_weighted_layer_sum": True,
@@ -104,7 +103,6 @@ class TestHearing:
 
     def test_the_encoder_is_transformers_s(self, windows: torch.Tensor) -> None:
         """With spectrograms of 30 s cut to the window, the states are the same."""
-        torch.manual_seed(0)
         # A configuration for the window alone, with the same first positions.
         stock = ready(WhisperEncoder(WhisperConfig(**(SIZES | {"max_source_positions": 50}))))
         hearing = of_spectrogram(stock)
@@ -125,7 +123,6 @@ class TestHearing:
 
     def test_masks_are_for_training(self, windows: torch.Tensor) -> None:
         """Where the configuration asks for masks, training hears them and inference doesn't."""
-        torch.manual_seed(0)
         masked = WaveformWhisperConfig(**SIZES, apply_spec_augment=True, mask_time_prob=0.5)
         model = WaveformWhisperEncoder(masked)
         with torch.no_grad():

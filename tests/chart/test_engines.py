@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support import charts
-from tests.support.charts import RELEASE, Manifest, deployment, one, rendered
+from tests.support.charts import RELEASE, Manifest, Values, deployment, one, rendered
 from tests.support.flows import selects
+from tests.support.layers import merged
 
 ENGINES = ("flagger", "argo")
 PRIMARY = f"{RELEASE}-primary"
@@ -32,11 +33,10 @@ def labels(feature: str) -> dict[str, str]:
     return dict(template["metadata"]["labels"])
 
 
-def options(feature: str) -> dict[str, str]:
+def options(values: Values) -> dict[str, str]:
     """Give what the judge is told."""
-    [container] = one(rendered(charts.feature(feature)), "Deployment", f"{RELEASE}-judge")["spec"][
-        "template"
-    ]["spec"]["containers"]
+    judge = one(rendered(values), "Deployment", f"{RELEASE}-judge")
+    [container] = judge["spec"]["template"]["spec"]["containers"]
     pairs = [each.removeprefix("--").partition("=") for each in container["args"]]
     return {name: value for name, _, value in pairs}
 
@@ -107,11 +107,19 @@ def test_the_budget_is_of_flagger_s_primary() -> None:
                 "candidate-pods": f"{RELEASE}-6b86f5bbf4-2-0-canary-x2x4z",
             },
         ),
+        (
+            "argo",
+            {
+                "baseline-pods": f"{RELEASE}-6b86f5bbf4-2-0-1-baseline-x2x4z",
+                "candidate-pods": f"{RELEASE}-6b86f5bbf4-2-0-1-canary-x2x4z",
+            },
+        ),
     ],
+    ids=["flagger", "argo", "a step tried again"],
 )
 def test_the_judge_knows_an_engine_s_pods(engine: str, sides: dict[str, str]) -> None:
     """By the names that it gives them; each side's are no other's."""
-    told = options(engine)
+    told = options(charts.feature(engine))
     for side, pod in sides.items():
         assert re.fullmatch(told[side], pod)
         others = {name for name in sides.values() if name != pod}
@@ -121,8 +129,16 @@ def test_the_judge_knows_an_engine_s_pods(engine: str, sides: dict[str, str]) ->
 
 def test_flagger_s_golden_set_goes_to_its_services() -> None:
     """NAME is what clients ask; its pods are NAME-primary's."""
-    told = options("flagger")
+    told = options(charts.feature("flagger"))
     assert told["stable-url"] == f"http://{PRIMARY}:80"
+    assert told["candidate-url"] == f"http://{RELEASE}-canary:80"
+
+
+def test_argo_s_golden_set_goes_to_its_experiment() -> None:
+    """To both templates: under traffic the canary is among the pods of NAME."""
+    golden = {"compare": {"golden": {"source": "pvc", "pvc": {"claimName": "golden"}}}}
+    told = options(merged(charts.feature("argo"), golden))
+    assert told["stable-url"] == f"http://{RELEASE}-baseline:80"
     assert told["candidate-url"] == f"http://{RELEASE}-canary:80"
 
 
@@ -151,6 +167,18 @@ def test_an_experiment_s_pods_are_where_their_labels_say(
         if each["kind"] == "Service" and selects({"matchLabels": each["spec"]["selector"]}, pod)
     ]
     assert sorted(found) == services
+
+
+def test_argo_s_pods_of_another_version_keep_their_variables() -> None:
+    """An upgrade leaves them as they are: in the template, of which Argo keeps each version's."""
+    settings = {"settings": {"precision": "bf16", "cors_origins": ["https://a.example"]}}
+    by_helm = rendered(settings)
+    by_argo = rendered(merged(charts.feature("argo"), settings))
+    assert "envFrom" not in charts.container(by_argo)
+    assert names("argo", "ConfigMap") == []
+    set_by_helm = one(by_helm, "ConfigMap", RELEASE)["data"]
+    set_by_argo = {each["name"]: each.get("value") for each in charts.container(by_argo)["env"]}
+    assert set_by_helm.items() <= set_by_argo.items()
 
 
 def test_argo_s_selector_takes_pods_of_every_track() -> None:

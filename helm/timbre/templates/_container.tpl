@@ -13,10 +13,20 @@ ports:
     containerPort: 3000
   - name: internal
     containerPort: 3001
+{{- if ne .Values.rollout.engine "argo" }}
 envFrom:
   - configMapRef:
       name: {{ $config }}
+{{- end }}
 env:
+  {{- if eq .Values.rollout.engine "argo" }}
+  # Here and not in a ConfigMap: pods of two versions are made while a rollout is under way, each with
+  # its own, of templates that one upgrade after the other left.
+  {{- range $name, $value := include "timbre.variables" . | fromYaml }}
+  - name: {{ $name }}
+    value: {{ $value | quote }}
+  {{- end }}
+  {{- end }}
   # Of the pod's own label: what moves a pod to another track needs no other template.
   - name: TIMBRE_TRACK
     valueFrom:

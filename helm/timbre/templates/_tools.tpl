@@ -20,16 +20,23 @@ Where compare and judge get their figures from, as arguments of either.
 - --baseline-pods={{ $name }}-primary-{{ $pod }}
 - --candidate-pods={{ $name }}-{{ $pod }}
 {{- else if eq .Values.rollout.engine "argo" }}
-# Of experiments: hash, revision and step, then the name that the template has in the step.
-- --candidate-pods={{ $name }}-[0-9a-f]+-[0-9]+-[0-9]+-canary-[a-z0-9]{5}
-- --baseline-pods={{ $name }}-[0-9a-f]+-[0-9]+-[0-9]+-baseline-[a-z0-9]{5}
+# Of experiments: hash, revision, step and, where the step is tried again, a number; then the name
+# that the template has in the step.
+{{- $experiment := printf "%s-[0-9a-f]+(-[0-9]+){2,3}" $name }}
+- --candidate-pods={{ $experiment }}-canary-[a-z0-9]{5}
+- --baseline-pods={{ $experiment }}-baseline-[a-z0-9]{5}
 {{- end }}
 {{- end }}
 
+{{/*
+Who is asked about the golden set. Stable is Flagger's primary; by Argo it is the baseline, for NAME
+has the canary among its pods, too, once that gets clips.
+*/}}
 {{- define "timbre.tools.golden" -}}
 {{- $name := include "timbre.fullname" . -}}
+{{- $stable := index (dict "helm" "" "flagger" "-primary" "argo" "-baseline") .Values.rollout.engine -}}
 - --golden=/golden/{{ .Values.compare.golden.manifest }}
-- --stable-url=http://{{ $name }}{{ if eq .Values.rollout.engine "flagger" }}-primary{{ end }}:{{ .Values.service.port }}
+- --stable-url=http://{{ $name }}{{ $stable }}:{{ .Values.service.port }}
 - --candidate-url=http://{{ $name }}-canary:{{ .Values.service.port }}
 {{- end }}
 

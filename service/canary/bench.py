@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -42,7 +42,7 @@ class Bench:
 
     def __init__(
         self,
-        observe: Callable[[], Observations],
+        observe: Callable[[], Iterable[Observations]],
         judge: Judge,
         weight: int,
         *,
@@ -52,7 +52,7 @@ class Bench:
         """Take what gathers and what judges; nothing is looked at yet.
 
         Args:
-            observe: gathers, or raises TimbreError.
+            observe: gathers, the last being everything, or raises TimbreError.
             judge: of what was gathered.
             weight: the step, in percent, where nobody asks for another.
             every_s: seconds from one look's end to the next.
@@ -67,17 +67,14 @@ class Bench:
         self._judging = threading.Lock()
 
     def look(self) -> None:
-        """Look at the sources and judge; whatever goes wrong is what the verdict then says."""
-        observations, trouble = None, ""
-        try:
-            observations = self._observe()
-        except TimbreError as error:
-            trouble = str(error)
-        except Exception as error:  # a thread that ended would leave its last verdict to go stale
-            logger.exception("the look failed")
-            trouble = f"The look failed: {error!r}."
-        seen = _Look(datetime.now(UTC), self._clock(), observations, trouble)
-        self._verdict(seen, self.weight)
+        """Look at the sources and judge; whatever goes wrong is what the verdict then says.
+
+        What is known first and fails is told before the rest is known: a candidate that crashes
+        while it is asked about a golden set would never be told of in time.
+        """
+        for seen in self._seen():
+            if self._verdict(seen, self.weight).outcome is Outcome.FAIL:
+                self._look = seen
         self._look = seen
 
     def keep_looking(self, ended: threading.Event) -> None:
@@ -102,6 +99,20 @@ class Bench:
             reason = f"The last look was {age_s:.0f} s ago; it said {verdict.outcome}."
             verdict = replace(verdict, outcome=Outcome.INCONCLUSIVE, reason=reason)
         return Finding(seen.at, verdict, seen.observations)
+
+    def _seen(self) -> Iterator[_Look]:
+        """Give what is seen, as far as it is known; trouble is the last that is."""
+        try:
+            for observations in self._observe():
+                yield self._now(observations)
+        except TimbreError as error:
+            yield self._now(None, str(error))
+        except Exception as error:  # a thread that ended would leave its last verdict to go stale
+            logger.exception("the look failed")
+            yield self._now(None, f"The look failed: {error!r}.")
+
+    def _now(self, observations: Observations | None, trouble: str = "") -> _Look:
+        return _Look(datetime.now(UTC), self._clock(), observations, trouble)
 
     def _verdict(self, seen: _Look, weight: int) -> Verdict:
         with self._judging:

@@ -85,8 +85,8 @@ class Comparison:
         self._examining = examining
         self._asked: Asked | None = None
 
-    def observe(self) -> Observations:
-        """Gather.
+    def observations(self) -> Iterator[Observations]:
+        """Gather, first what is known at once; the last has everything.
 
         Raises:
             NothingThere: a side has no pods.
@@ -97,21 +97,32 @@ class Comparison:
             asked = self._ask()
             if asked is None:
                 raise NothingThere("Neither Prometheus nor servers are given.")
-            return Observations(
+            yield Observations(
                 side_of(asked.stable),
                 side_of(asked.candidate),
                 golden=asked.golden,
                 notes=asked.notes,
             )
+            return
         watched = _watched(self._watching)
+        yield watched
         try:
             asked = self._ask(watched.stable, watched.candidate)
         except (Unreachable, Refused, NotAnswered) as error:
             # A candidate that crashes answers nothing, and its restarts are known all the same.
-            return replace(watched, notes=(f"The golden set is open: {error}", *watched.notes))
-        if asked is None:
-            return watched
-        return replace(watched, golden=asked.golden, notes=(*asked.notes, *watched.notes))
+            yield replace(watched, notes=(f"The golden set is open: {error}", *watched.notes))
+            return
+        if asked is not None:
+            yield replace(watched, golden=asked.golden, notes=(*asked.notes, *watched.notes))
+
+    def observe(self) -> Observations:
+        """Gather everything.
+
+        Raises:
+            TimbreError: as `observations`.
+        """
+        *_, everything = self.observations()
+        return everything
 
     def look(self, judge: Judge, weight: int) -> Finding:
         """Gather and judge; a side that isn't there makes it inconclusive.
@@ -153,6 +164,9 @@ def _watched(watching: Watching) -> Observations:
     prometheus, names = watching.prometheus, watching.names
     now_s = prometheus.now()
     stable = see(prometheus, names.namespace, names.stable, now_s)
+    if stable.down == stable.there:
+        # Where nobody answers, it may be Prometheus that cannot ask.
+        raise NothingThere("No pod of stable answers Prometheus, so the candidate's tell nothing.")
     candidate = see(prometheus, names.namespace, names.candidate, now_s)
     notes = []
     baseline = _baseline(watching, stable, now_s)

@@ -107,6 +107,8 @@ class LiveSideFacts(_Facts):
     requests: Count
     errors: Count
     restarts: Count
+    down: Count
+    """Servers that ended and have not started again."""
     seconds: list[Count]
     """Answers by how long they took; the last is of those above all edges."""
 
@@ -216,6 +218,7 @@ def _live(live: Live) -> LiveFacts:
             requests=sum(block.requests for block in side.blocks),
             errors=sum(block.errors for block in side.blocks),
             restarts=side.restarts,
+            down=side.down,
             seconds=seconds.tolist(),
         )
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from service.canary.observations import Block, Counts, Live
+from service.canary.observations import Block, Counts, Live, LiveSide
 from service.canary.policy import CheckName, Policy
 from service.canary.statistics import Estimate, draw, quantile_ratio, rate_difference, weights
 from service.canary.verdict import Check, Outcome, Source
@@ -95,17 +95,20 @@ def _too_short(question: Question, blocks: int) -> Check | None:
 
 
 def _restarts(live: Live, policy: Policy) -> Check:
-    """Count; a candidate may restart as often as the baseline, or as the policy allows."""
+    """Count ends; a candidate may have as many as the baseline, or as the policy allows.
+
+    A server that ended either started again or is down.
+    """
     name = CheckName.RESTARTS
     allowed = policy.checks[name].margin
-    ours, theirs = live.candidate.restarts, live.baseline.restarts
+    ours, theirs = (side.restarts + side.down for side in (live.candidate, live.baseline))
     fails = ours > allowed and ours > theirs
     return Check(
         name=name,
         source=Source.LIVE,
         outcome=Outcome.FAIL if fails else Outcome.PASS,
-        reason=f"The candidate's servers started again {_times(ours)}, the baseline's "
-        f"{_times(theirs)}; {allowed:g} are allowed, or as many as the baseline's.",
+        reason=f"The candidate's servers started again {_ends(live.candidate)}, the baseline's "
+        f"{_ends(live.baseline)}; {allowed:g} are allowed, or as many as the baseline's.",
         unit="restarts",
         effect=ours - theirs,
         margin=allowed,
@@ -114,5 +117,8 @@ def _restarts(live: Live, policy: Policy) -> Check:
     )
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+def _ends(side: LiveSide) -> str:
+    again = "once" if side.restarts == 1 else f"{side.restarts} times"
+    if not side.down:
+        return again
+    return f"{again} and {side.down} {'is' if side.down == 1 else 'are'} down"

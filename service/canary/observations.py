@@ -87,6 +87,8 @@ class LiveSide:
     blocks: tuple[Block, ...]
     restarts: int
     """How often a server of it started again."""
+    down: int = 0
+    """Servers of it that ended and haven't started again."""
 
 
 @dataclass(frozen=True, slots=True)

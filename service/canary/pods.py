@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.canary.observations import Counts, Scores, Side
-from service.canary.prometheus import Prometheus, Sample, quoted
+from service.canary.prometheus import Prometheus, Sample, Samples, quoted
 from service.domain import TimbreError
 
 LOOKBACK = "7d"
 """How far back the first start of a pod's server is looked for."""
 REPLACED_WITHIN_S = 300.0
 """Between the last that was seen of a pod and the first of the one that came for it."""
+DOWN_S = 60.0
+"""From a pod's first scrape that fails to the last, all between failing too, when it is down.
+
+A restart in its place takes seconds. A pod that ends in an orderly way answers no scrapes while it
+finishes its clips, which takes it 40 s by the chart's own settings; then it is no target any more,
+and no scrape fails.
+"""
+SCRAPES = "5m"
+"""How far back scrapes are looked at; Prometheus itself takes a target as there for so long."""
+_TARGET = ("pod", "instance", "job")
+"""Labels that tell a pod's own server from what else of the pod is scraped."""
+_ON_TARGET = f"and on ({', '.join(_TARGET)})"
 
 
 class NothingThere(TimbreError):
@@ -45,11 +57,17 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One side: what its pods serve now, and all pods that served the same of late."""
+    """One side: what its pods serve, and all pods that served the same of late.
+
+    `there` are those that have not gone, up or down; `down` those of them whose server ended and
+    hasn't started again.
+    """
 
     side: Side
     namespace: str
     pods: tuple[str, ...]
+    there: tuple[str, ...]
+    down: tuple[str, ...]
 
     def selector(self, metric: str, **matchers: str) -> str:
         """Select a metric of these pods; `matchers` are regular expressions."""
@@ -89,15 +107,19 @@ class Watched:
         """Say of each block, bool [blocks], whether something of the side is known in it."""
         return np.asarray(self.known.any(axis=0))
 
-    @property
-    def replaced(self) -> int:
+    def replaced(self, down: Collection[str] = ()) -> int:
         """Count pods that are gone, and in whose place another came within `REPLACED_WITHIN_S`.
 
         One that came first isn't it: a rolling update brings the new pod before it takes the old
-        one. Nor is one that comes late: an autoscaler takes pods when there is little to do.
+        one. Nor is one that comes late: an autoscaler takes pods when there is little to do. Nor
+        is one that is only `down`, and isn't gone.
         """
         seen = np.isfinite(self.starts_s)
-        gone = sorted(int(np.flatnonzero(row)[-1]) for row in seen if row.any() and not row[-1])
+        gone = sorted(
+            int(np.flatnonzero(row)[-1])
+            for pod, row in zip(self.pods, seen, strict=True)
+            if row.any() and not row[-1] and pod not in down
+        )
         born = sorted(int(np.flatnonzero(row)[0]) for row in seen if row.any())
         count = 0
         for last in gone:
@@ -131,25 +153,33 @@ class Watched:
 def see(prometheus: Prometheus, namespace: str, names: str, now_s: float) -> Seen:
     """Look at the pods whose names match a regular expression.
 
+    Where all of them are down, they are told by what they served.
+
     Raises:
         NothingThere: none does.
         PrometheusFailed.
     """
     info = _selector("timbre_model_info", namespace, names)
-    found = prometheus.instant(info, now_s)
+    earlier = prometheus.instant(f"last_over_time({info}[{LOOKBACK}])", now_s)
+    silent = _silent(prometheus, namespace, names, now_s)
+    found = prometheus.instant(info, now_s) or [
+        sample for sample in earlier if sample.labels.get("pod") in silent
+    ]
     if not found:
         raise NothingThere(f"Prometheus knows no pod in {namespace} called {names}.")
     digests = _distinct(found, "digest")
-    earlier = prometheus.instant(f"last_over_time({info}[{LOOKBACK}])", now_s)
+    same = [sample for sample in earlier if sample.labels.get("digest") in digests]
+    pods = _distinct([*found, *same], "pod")
+    down = tuple(pod for pod in pods if pod in silent)
+    there = tuple(sorted({*_distinct(found, "pod"), *down}))
     side = Side(
         versions=_distinct(found, "version"),
         digests=digests,
         precisions=_distinct(found, "precision"),
         cpu_features=_distinct(found, "cpu_features"),
-        pods=len({sample.labels.get("pod", "") for sample in found}),
+        pods=len(there),
     )
-    same = [sample for sample in earlier if sample.labels.get("digest") in digests]
-    return Seen(side, namespace, _distinct([*found, *same], "pod"))
+    return Seen(side, namespace, pods, there, down)
 
 
 def first_start(prometheus: Prometheus, seen: Seen, now_s: float) -> float:
@@ -162,9 +192,9 @@ def first_start(prometheus: Prometheus, seen: Seen, now_s: float) -> float:
         NothingThere, PrometheusFailed.
     """
     span = f"[{LOOKBACK}]"
-    first = f"min_over_time({_process(seen)}{span}) {_of_timbre(seen, span)}"
-    there = f"group by (pod) ({seen.selector('timbre_model_info')})"
-    starts = prometheus.instant(f"min by (pod) ({first}) and on (pod) {there}", now_s)
+    there = replace(seen, pods=seen.there)
+    first = f"min_over_time({_process(there)}{span}) {_of_timbre(there, span)}"
+    starts = prometheus.instant(f"min by (pod) ({first})", now_s)
     if not starts:
         raise NothingThere("Prometheus has no process_start_time_seconds of the candidate's pods.")
     return min(sample.value for sample in starts)
@@ -180,11 +210,42 @@ def watch(prometheus: Prometheus, seen: Seen, edges_s: Scores) -> Watched:
 
 
 def restarts(prometheus: Prometheus, watched: Watched, seen: Seen) -> int:
-    """Count servers that started again, in their pod or in one that came for it."""
-    span = f"[{max(1, math.ceil(watched.edges_s[-1] - watched.edges_s[0]))}s]"
+    """Count servers that started again, in their pod or in one that came for it.
+
+    In their pod until now, and not until the last edge only: one that has just crashed and is ready
+    again would look well for a block more.
+    """
+    now_s = prometheus.now()
+    span = f"[{max(1, math.ceil(now_s - watched.edges_s[0]))}s]"
     changes = f"changes({_process(seen)}{span}) {_of_timbre(seen, span)}"
-    found = prometheus.instant(f"max by (pod) ({changes})", float(watched.edges_s[-1]))
-    return round(sum(sample.value for sample in found)) + watched.replaced
+    found = prometheus.instant(f"max by (pod) ({changes})", now_s)
+    return round(sum(sample.value for sample in found)) + watched.replaced(seen.down)
+
+
+def silent_s(scrapes: Samples) -> float:
+    """Tell how long scrapes have failed: from the first of those at the end to the last."""
+    answered = np.flatnonzero(scrapes.values)
+    failed = scrapes.moments_s[answered[-1] + 1 if answered.size else 0 :]
+    return float(failed[-1] - failed[0]) if failed.size else 0.0
+
+
+def _silent(prometheus: Prometheus, namespace: str, names: str, now_s: float) -> set[str]:
+    """Name pods that are still there, and whose servers were and answer nobody any more.
+
+    Of a pod that is gone Prometheus has no `up`. One that several jobs scrape is silent to all.
+    """
+    up, info = (_selector(metric, namespace, names) for metric in ("up", "timbre_model_info"))
+    there = prometheus.instant(f"{up} {_ON_TARGET} last_over_time({info}[{LOOKBACK}])", now_s)
+    targets = {_target(sample) for sample in there}
+    lasting: dict[str, list[bool]] = {}
+    for scrapes in prometheus.samples(up, SCRAPES, now_s):
+        if _target(scrapes) in targets:
+            lasting.setdefault(scrapes.labels["pod"], []).append(silent_s(scrapes) >= DOWN_S)
+    return {pod for pod, each in lasting.items() if all(each)}
+
+
+def _target(series: Sample | Samples) -> tuple[str, ...]:
+    return tuple(series.labels.get(label, "") for label in _TARGET)
 
 
 def _process(seen: Seen) -> str:
@@ -194,7 +255,7 @@ def _process(seen: Seen) -> str:
 def _of_timbre(seen: Seen, span: str = "") -> str:
     """Leave out other programs of a pod, which have a start time too."""
     info = seen.selector("timbre_model_info")
-    return f"and on (pod, instance) {f'last_over_time({info}{span})' if span else info}"
+    return f"{_ON_TARGET} {f'last_over_time({info}{span})' if span else info}"
 
 
 def _selector(metric: str, namespace: str, pods: str, **matchers: str) -> str:

@@ -42,6 +42,15 @@ class Series:
     values: Scores
 
 
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One series as it was scraped: moments and values, both float [samples], oldest first."""
+
+    labels: Mapping[str, str]
+    moments_s: Scores
+    values: Scores
+
+
 _Point: TypeAlias = tuple[float, Annotated[float, Field(allow_inf_nan=True)]]
 
 
@@ -119,6 +128,19 @@ class Prometheus:
         """
         found = self._vector("query", {"query": expr, "time": f"{at_s:.3f}"})
         return [Sample(one.metric, one.value[1]) for one in found if one.value is not None]
+
+    def samples(self, selector: str, span: str, at_s: float) -> list[Samples]:
+        """Give what was scraped of a selector's series in a span, such as 5m, up to a moment.
+
+        Raises:
+            PrometheusFailed.
+        """
+        found = self._vector("query", {"query": f"{selector}[{span}]", "time": f"{at_s:.3f}"})
+        return [
+            Samples(one.metric, *np.array(one.values, dtype=np.float64).T)
+            for one in found
+            if one.values
+        ]
 
     def range(self, expr: str, edges_s: Scores) -> list[Series]:
         """Give an expression's series as they are at evenly spaced moments.

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +15,18 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.canary import latencies, predictions
-from benchmarks.canary.command import DOCUMENT, DOCUMENTED, SIZES, canary
+from benchmarks.canary.command import DOCUMENTED, PAGE, SIZES, canary
 from benchmarks.canary.report import draw, page
 from benchmarks.canary.results import Row, targets
 from benchmarks.canary.simulation import EVER_FAILED, Effect, Size, World, simulate, slower
-from benchmarks.peers.report import publish
-from service.canary.observations import Golden
+from benchmarks.peers.figures import poisson
+from benchmarks.publishing import between
+from service.canary.observations import Block, Golden, Live, LiveSide
 from service.canary.policy import load_policy
 from service.canary.statistics import quantile
 from service.canary.verdict import Outcome
 
+PATIENCE_S = 10.0
 SMALL = Size(golden=1000, pairs=600, live=1000)
 
 
@@ -40,12 +47,58 @@ class TestRecorded:
         older, newer = (found.answers == found.truth).mean(axis=1)
         assert 0.6 < older < newer < 0.9
 
-    def test_latencies_are_of_two_pods_in_every_block(self, world: World) -> None:
+    def test_latencies_are_of_both_sides_in_every_block(self, world: World) -> None:
         """A histogram has as many clips as its row says."""
         assert len(world.latencies) >= 50
-        for pods in world.latencies.values():
-            assert len(pods) == 2
-            assert all(block.seconds.sum() == block.requests for block in pods.values())
+        for sides in world.latencies.values():
+            assert list(sides) == ["baseline", "canary"]
+            assert all(block.seconds.sum() == block.requests for block in sides.values())
+
+
+class TestLatencies:
+    """How they are recorded."""
+
+    def test_pods_of_a_side_are_summed_block_by_block(self, tmp_path: Path) -> None:
+        """What is read is what was written."""
+        file = tmp_path / "latencies.csv"
+        blocks = (_block("a", 100.0, {3: 2}), _block("b", 100.0, {3: 1, 5: 4}))
+        later = _block("a", 106.0, {7: 1})
+        found = Live(latencies.EDGES, LiveSide((*blocks, later), 0), LiveSide((later,), 0))
+        latencies.write(found, 100.0, 6.0, file)
+        read = latencies.read(file)
+        assert {number: list(sides) for number, sides in read.items()} == {
+            0: ["baseline"],
+            1: ["baseline", "canary"],
+        }
+        summed = read[0]["baseline"]
+        assert (summed.requests, summed.errors) == (7, 2)
+        assert {place: summed.seconds[place] for place in np.flatnonzero(summed.seconds)} == {
+            3: 3,
+            5: 4,
+        }
+
+    def test_buckets_of_another_version_are_refused(self, tmp_path: Path) -> None:
+        """Their places would mean other times."""
+        found = Live(latencies.EDGES[1:], LiveSide((), 0), LiveSide((), 0))
+        with pytest.raises(RuntimeError, match="other buckets"):
+            latencies.write(found, 0.0, 6.0, tmp_path / "latencies.csv")
+
+    def test_clips_arrive_on_their_own(self) -> None:
+        """However long the ones before take; the route's name goes with each."""
+        seconds, rate = 1.0, 20.0
+        due = len(poisson(rate, seconds, 0))
+        with answering(after=due) as (url, seen):
+            latencies.load([b"a", b"b"], url, "audio.example", rate=rate, seconds=seconds)
+        assert len(seen) == due
+        assert set(seen) == {("audio.example", b"a"), ("audio.example", b"b")}
+
+    def test_a_clip_that_is_not_answered_ends_it(self) -> None:
+        """With the status."""
+        with (
+            answering(HTTPStatus.TOO_MANY_REQUESTS) as (url, _),
+            pytest.raises(RuntimeError, match="429"),
+        ):
+            latencies.load([b"a"], url, "audio.example", rate=50.0, seconds=0.2)
 
 
 class TestInjected:
@@ -110,7 +163,7 @@ def test_the_report_has_every_row_and_its_plot(tmp_path: Path) -> None:
     assert "| +10% p95 | 8,000 | 5,000 |" in text
     assert "| 50.0% | 0.0% | 50.0% | 0.0% |" in text
     assert "<svg" in plot.read_text()
-    assert publish(DOCUMENT.read_text("utf-8"), text)
+    assert between(PAGE.file.read_text("utf-8"), text)
 
 
 def test_a_short_run_prints_its_table() -> None:
@@ -121,6 +174,43 @@ def test_a_short_run_prints_its_table() -> None:
     refused = CliRunner().invoke(canary, ["--quick", "--publish"])
     assert refused.exit_code == 1
     assert "only a whole run" in refused.output
+
+
+@contextmanager
+def answering(
+    status: HTTPStatus = HTTPStatus.OK, *, after: int = 0
+) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Answer no request before so many have come; the URL, and hosts and bodies seen."""
+    seen: list[tuple[str, bytes]] = []
+    come = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            seen.append((self.headers["host"], body))
+            if len(seen) >= after:
+                come.set()
+            self.send_response(status if come.wait(PATIENCE_S) else HTTPStatus.GATEWAY_TIMEOUT)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+        thread.join()
+
+
+def _block(pod: str, start_s: float, filled: dict[int, int]) -> Block:
+    seconds = np.zeros(latencies.EDGES.size, np.int64)
+    seconds[list(filled)] = list(filled.values())
+    return Block(pod, start_s, int(seconds.sum()), 1, seconds)
 
 
 def _gain(golden: Golden) -> float:

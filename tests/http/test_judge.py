@@ -33,12 +33,12 @@ class World:
     looks: int = 0
     judged: int = 0
 
-    def observe(self) -> Observations:
+    def observe(self) -> Iterator[Observations]:
         """Look."""
         self.looks += 1
         if self.trouble is not None:
             raise self.trouble
-        return OBSERVATIONS
+        yield OBSERVATIONS
 
     def judge(self, _: Observations, weight: int) -> Verdict:
         """Judge: all weights alike, but for 0."""
@@ -123,6 +123,42 @@ def test_flagger_goes_on_by_a_pass_and_back_by_a_fail(
     assert hooks(ask) == statuses
     told = ask.post("/flagger/rollback").json()
     assert told == {"outcome": outcome, "weight": 10, "reason": "accuracy fails: It is worse."}
+
+
+def test_what_fails_at_first_is_told_while_the_rest_is_looked_at(world: World) -> None:
+    """A crashing candidate may answer for seconds only, and a golden set takes minutes."""
+    world.outcome = Outcome.FAIL
+    told: list[tuple[list[int], float]] = []
+
+    def observe() -> Iterator[Observations]:
+        yield OBSERVATIONS
+        world.now += EVERY_S
+        told.append((hooks(asking), samples(asking)["timbre_canary_verdict_age_seconds", ""]))
+        world.outcome = Outcome.PASS
+        yield OBSERVATIONS
+
+    bench = Bench(observe, world.judge, 10, every_s=EVERY_S, clock=lambda: world.now)
+    with TestClient(create_app(bench)) as asking:
+        bench.look()
+        assert told == [([409, 409, 200], EVERY_S)]
+        assert hooks(asking) == [200, 200, 409]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.INCONCLUSIVE])
+def test_what_is_known_first_tells_nothing_but_failures(outcome: Outcome, world: World) -> None:
+    """The rest may be what is required, and what it said last still is the verdict."""
+    world.outcome = outcome
+    told: list[list[int]] = []
+
+    def observe() -> Iterator[Observations]:
+        yield OBSERVATIONS
+        told.append(hooks(asking))
+        yield OBSERVATIONS
+
+    bench = Bench(observe, world.judge, 10, every_s=EVERY_S)
+    with TestClient(create_app(bench)) as asking:
+        bench.look()
+    assert told == [[503, 503, 503]]
 
 
 def test_another_weight_may_be_asked_for(ask: TestClient, bench: Bench, world: World) -> None:
@@ -234,10 +270,10 @@ def test_nobody_waits_for_a_look(ask: TestClient, bench: Bench, world: World) ->
     going, go_on = threading.Event(), threading.Event()
     observe = world.observe
 
-    def slow() -> Observations:
+    def slow() -> Iterator[Observations]:
         going.set()
         assert go_on.wait(60)
-        return observe()
+        yield from observe()
 
     bench._observe = slow
     ended = threading.Event()

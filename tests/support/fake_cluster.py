@@ -1,8 +1,10 @@
 """helm and kubectl as a script of the shell meets them, for one release: both are this program.
 
 What there is, is in the file that FAKE_CLUSTER names: `defaults` and `given` are values, the
-chart's and the release's; `fails` says how a judged upgrade to a weight ends, `log` has everything
-that was changed. `install` puts both where PATH finds them.
+chart's and the release's; `fails` says how a judged upgrade to a weight ends, and under `ready` how
+one does that waits for a canary's pods; `looks` has the canary's pods as they are found at one look
+after another, with their phase and whether they are ready; `log` has everything that was changed.
+`install` puts both where PATH finds them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,15 @@ def install(folder: Path, state: State) -> dict[str, str]:
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -S -m {__name__} {name} "$@"\n')
         program.chmod(0o755)
     file = folder / "state.json"
-    whole = {"fails": {}, "log": [], "job": 0, "code": 0, "generation": 1, "lag": 0}
+    whole = {
+        "fails": {},
+        "looks": [[]],
+        "log": [],
+        "job": 0,
+        "code": 0,
+        "generation": 1,
+        "lag": 0,
+    }
     file.write_text(json.dumps(whole | state))
     return {
         "FAKE_CLUSTER": str(file),
@@ -90,7 +100,9 @@ def _upgrade(state: State, arguments: list[str]) -> int:
     entry = {name: canary[name] for name in ("enabled", "weight", "replicas")}
     flags = {argument for argument in arguments if re.fullmatch("--[a-z-]+", argument)}
     state["log"].append({"judged": judged, "flags": sorted(flags), "values": given, **entry})
-    code = state["fails"].get(str(canary["weight"]) if judged else "ready", 0)
+    waits = "--wait" in arguments and canary["enabled"]
+    end = str(canary["weight"]) if judged else "ready" if waits else ""
+    code = state["fails"].get(end, 0)
     state["generation"] += 1
     state["seen"] = state["generation"] - 1 if state["lag"] else state["generation"]
     if judged and canary["enabled"] and _values(state)["compare"]["enabled"]:
@@ -110,7 +122,9 @@ def kubectl(state: State, arguments: list[str]) -> int:
         ("get", "deployments"): lambda: NAME,
         ("get", "deployment"): lambda: _pods(state, rest[1]),
         ("get", "job"): lambda: state["job"] or "",
-        ("get", "pods"): lambda: state["code"],
+        ("get", "pods"): lambda: (
+            state["code"] if "component=compare" in rest[2] else json.dumps(_canary(state))
+        ),
         ("get", "httproute"): lambda: json.dumps(_route(state)),
         ("scale", "deployment"): lambda: state["log"].append({"scaled": int(rest[-1])}),
         ("rollout", "status"): lambda: "",
@@ -127,6 +141,24 @@ def _pods(state: State, name: str) -> object:
     if not canary["enabled"] or (name.endswith("baseline") and not beside["enabled"]):
         return ""
     return (beside["replicas"] if name.endswith("baseline") else 0) or canary["replicas"]
+
+
+def _canary(state: State) -> State:
+    """Give the canary's pods; the last look is that of all that follow."""
+    looks = state["looks"]
+    pods = looks.pop(0) if len(looks) > 1 else looks[0]
+    return {
+        "items": [
+            {
+                "metadata": {"deletionTimestamp": "now"} if phase == "Going" else {},
+                "status": {
+                    "phase": phase,
+                    "conditions": [{"type": "Ready", "status": str(ready)}],
+                },
+            }
+            for phase, ready in pods
+        ]
+    }
 
 
 def _route(state: State) -> State:

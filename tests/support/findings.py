@@ -82,12 +82,12 @@ PAIRS = Pairs(
 )
 
 
-def _side(pod: str, errors: int, restarts: int) -> LiveSide:
+def _side(pod: str, errors: int, restarts: int, down: int) -> LiveSide:
     blocks = tuple(Block(pod, 60.0 * number, 10, errors, np.array([4, 5, 1])) for number in (0, 1))
-    return LiveSide(blocks, restarts)
+    return LiveSide(blocks, restarts, down)
 
 
-LIVE = Live(np.array([0.1, 0.5, np.inf]), _side("baseline", 0, 0), _side("canary", 1, 1))
+LIVE = Live(np.array([0.1, 0.5, np.inf]), _side("baseline", 0, 0, 0), _side("canary", 1, 1, 1))
 
 OBSERVATIONS = Observations(
     STABLE, CANDIDATE, GOLDEN, PAIRS, LIVE, notes=("<i>Something</i> to know.",)

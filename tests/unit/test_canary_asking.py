@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -21,6 +23,7 @@ from tests.support.answers import FACTS, classification
 from tests.support.audio import encoded, speech_like
 
 CLIPS = 6
+PATIENCE_S = 10.0
 HOSTS = ("stable", "candidate")
 
 
@@ -55,6 +58,8 @@ class Servers:
         self.most_at_once = 0
         self.busy = 0
         self.status = 200
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self._lock = threading.Lock()
 
     def asker(self, token: str | None = None) -> Asker:
@@ -94,6 +99,8 @@ class Servers:
             self.most_at_once = max(self.most_at_once, self.at_once)
             self.asked.append((self.places[request.content], host))
             status, self.status = self.status, 200
+        if status == HTTPStatus.OK:
+            self.may_answer.wait(PATIENCE_S)
         answer = self.said(host, request.content).model_dump_json()
         with self._lock:
             self.at_once -= 1
@@ -150,8 +157,21 @@ def test_a_busy_server_is_asked_again(opened: GoldenSet, servers: Servers) -> No
     assert len(servers.asked) == 2 * CLIPS + 1
 
 
-def test_a_refused_clip_stops_it(opened: GoldenSet, servers: Servers) -> None:
+def test_a_refused_clip_stops_it(
+    opened: GoldenSet, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the clip and the server; there is no verdict on the rest."""
+
+    class Pool(ThreadPoolExecutor):
+        """Else all might be answered before anybody looks at the first."""
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the pool's own
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            servers.may_answer.set()
+            super().shutdown(wait)
+
+    monkeypatch.setattr(asking, "ThreadPoolExecutor", Pool)
+    servers.may_answer.clear()
     servers.status = 422
     with pytest.raises(NotAnswered, match=r"angry/.*\.wav was not answered by http://.*:3000"):
         servers.asker().ask(opened)

@@ -335,6 +335,30 @@ class TestLive:
         )
         assert check("restarts", seen, 1).outcome is outcome
 
+    @pytest.mark.parametrize(
+        ("restarts", "down", "outcome", "said"),
+        [
+            (0, 1, PASS, "started again 0 times and 1 is down, the baseline's once; 0 are"),
+            (0, 2, FAIL, "started again 0 times and 2 are down, the baseline's once; 0 are"),
+            (1, 1, FAIL, "started again once and 1 is down, the baseline's once; 0 are"),
+        ],
+    )
+    def test_a_server_that_is_down_is_no_better_than_one_that_started_again(
+        self, restarts: int, down: int, outcome: Outcome, said: str
+    ) -> None:
+        """It counts as much, and is said apart."""
+        live = a_live()
+        seen = known(
+            live=replace(
+                live,
+                baseline=replace(live.baseline, restarts=1),
+                candidate=replace(live.candidate, restarts=restarts, down=down),
+            )
+        )
+        found = check("restarts", seen, 1)
+        assert (found.outcome, found.effect) == (outcome, restarts + down - 1)
+        assert said in found.reason
+
     def test_no_traffic_yet_is_open(self) -> None:
         """Nothing has been counted."""
         live = a_live()

@@ -95,6 +95,14 @@ class TestSources:
         )
         assert seen.notes == ("of the set", *OBSERVATIONS.notes)
 
+    def test_what_prometheus_knows_is_told_before_the_set_is_sent(
+        self, watching: Watching, examining: Examining, asking: Asking
+    ) -> None:
+        """Sending takes minutes, in which a candidate may crash; the last has all."""
+        told = Comparison(watching=watching, examining=examining).observations()
+        assert (next(told).golden, asking.asked) == (None, 0)
+        assert ([each.golden for each in told], asking.asked) == ([GOLDEN], 1)
+
     def test_the_set_is_sent_once_a_pair_of_models(
         self, examining: Examining, asking: Asking
     ) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.canary.live import MAX_BLOCKS, SETTLED_S, edges
-from service.canary.pods import REPLACED_WITHIN_S, Names, Watched
+from service.canary.pods import REPLACED_WITHIN_S, Names, Watched, silent_s
+from service.canary.prometheus import Samples
 
 NAN = np.nan
 EDGES = 1000.0 + 60 * np.arange(5, dtype=np.float64)
@@ -108,14 +109,42 @@ class TestReplaced:
         self, starts: list[list[float]], replaced: int
     ) -> None:
         """Once each; a rolling update, whose new pod comes first, is no restart."""
-        assert watched(*starts).replaced == replaced
+        assert watched(*starts).replaced() == replaced
 
     def test_one_that_comes_late_is_another(self) -> None:
         """An autoscaler took the first when there was little to do."""
         starts = np.array([[1.0, NAN], [NAN, 2.0]])
         for late_s, replaced in ((REPLACED_WITHIN_S, 1), (REPLACED_WITHIN_S + 1, 0)):
             pods = Watched(("a", "b"), np.array([0, late_s]), starts)
-            assert pods.replaced == replaced
+            assert pods.replaced() == replaced
+
+    def test_one_that_is_down_is_not_gone(self) -> None:
+        """Another that comes is one more."""
+        pods = watched([1.0, 1, NAN, NAN, NAN], [NAN, NAN, 1100, 1100, 1100])
+        assert pods.replaced(("pod-0",)) == 0
+
+
+class TestSilence:
+    """How long a target has answered no scrape."""
+
+    @pytest.mark.parametrize(
+        ("up", "seconds"),
+        [
+            ([1, 1, 1, 1], 0),
+            ([1, 1, 1, 0], 0),
+            ([1, 0, 0, 0], 30),
+            ([0, 0, 0, 0], 45),
+            ([0, 0, 1, 0], 0),
+            ([0, 1, 0, 0], 15),
+        ],
+    )
+    def test_it_is_from_one_failed_scrape_to_another(self, up: list[float], seconds: float) -> None:
+        """Those since the last that was answered: what was between that and the first isn't known.
+
+        However late it is looked at: Prometheus tells late that a target has gone.
+        """
+        moments_s = 1000 + 15 * np.arange(4, dtype=np.float64)
+        assert silent_s(Samples({}, moments_s, np.array(up, dtype=np.float64))) == seconds
 
 
 class TestEdges:

@@ -69,6 +69,24 @@ def test_a_range_may_be_one_moment() -> None:
     assert script.asked[0][1]["step"] == ["1.000"]
 
 
+def test_samples_are_those_that_were_scraped() -> None:
+    """At their own moments, in a span up to the one that was asked for."""
+    found = [
+        {"metric": {"pod": "a"}, "values": [[100.5, "1"], [115.5, "0"]]},
+        {"metric": {"pod": "b"}, "values": [[101.25, "1"]]},
+    ]
+    script = Scripted(success("matrix", found))
+    with script.client() as prometheus:
+        both = prometheus.samples('up{pod=~".+"}', "5m", 120)
+    assert [each.labels["pod"] for each in both] == ["a", "b"]
+    np.testing.assert_array_equal(both[0].moments_s, [100.5, 115.5])
+    np.testing.assert_array_equal(both[0].values, [1, 0])
+    assert both[1].moments_s.shape == both[1].values.shape == (1,)
+    assert script.asked == [
+        ("/api/v1/query", {"query": ['up{pod=~".+"}[5m]'], "time": ["120.000"]})
+    ]
+
+
 def test_it_tells_its_time() -> None:
     """As a scalar."""
     with Scripted(success("scalar", [7.25, "7.25"])).client() as prometheus:

@@ -63,6 +63,7 @@ class TestJson:
         candidate = told.live.candidate
         assert (candidate.pods, candidate.blocks, candidate.requests) == (1, 2, 20)
         assert (candidate.errors, candidate.restarts, candidate.seconds) == (2, 1, [8, 10, 2])
+        assert (candidate.down, told.live.baseline.down) == (1, 0)
 
     def test_what_is_no_number_is_null(self, told: Findings) -> None:
         """JSON has no infinity."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import coldstart, load, vitals
+from tests.e2e.engines import Course
 from tests.e2e.figures import Figures, page
 from tests.e2e.summary import of_measured, read
 from tests.e2e.timeline import Seen, first, parts, values, when
@@ -54,6 +55,16 @@ class TestSummary:
         )
         (failure,) = read(k6(sent=1), told).failures
         assert (failure.started, failure.ended, failure.status) == (1.5, 2.5, 502)
+
+    def test_what_the_end_cut_off_has_not_failed(self) -> None:
+        """The script may still tell of it; a connection that a server reset is a failure."""
+        told = [
+            json.dumps({"started": 1, "ended": 2, "number": 1, "status": 0, "said": said})
+            for said in ("context canceled", "read: connection reset by peer")
+        ]
+        summary = read(k6(sent=2, failed=1), "\n".join(told))
+        assert [failure.said for failure in summary.failures] == ["read: connection reset by peer"]
+        assert summary.cut == 1
 
     def test_no_summary(self) -> None:
         """A k6 that broke off is an error that says what it said."""
@@ -127,6 +138,55 @@ class TestTimeline:
         assert served is not None
         assert served - started == pytest.approx(1.376544)
         assert coldstart.said(log, "never") is None
+
+
+def look(outcome: str, requests: int = 0, **failed: str) -> dict[str, object]:
+    """What the judge finds, with the checks that fail and their sources."""
+    checks = [{"name": "sides", "source": "sides", "outcome": "pass"}]
+    checks += [{"name": n, "source": s, "outcome": "fail"} for n, s in failed.items()]
+    live = {"candidate": {"requests": requests}}
+    return {"outcome": outcome, "reason": f"Verdict: {outcome}.", "checks": checks, "live": live}
+
+
+def phases(*names: str) -> list[Seen]:
+    """An engine's object as it goes through phases."""
+    return [Seen(at, "MODIFIED", {"status": {"phase": name}}) for at, name in enumerate(names)]
+
+
+class TestCourse:
+    """What becomes of a candidate by an engine in the cluster."""
+
+    def test_where_the_last_one_ended_is_no_end(self) -> None:
+        """A phase is the candidate's once the object has had another."""
+        assert Course([], phases("Failed", "Failed")).phase == ""
+        assert Course([], phases("Failed", "Progressing", "Failed")).phase == "Failed"
+
+    def test_looks_at_nobody_are_left_out(self) -> None:
+        """Before the candidate's pods are there, and after."""
+        nobody: dict[str, object] = {
+            "outcome": "inconclusive",
+            "reason": "No pods.",
+            "checks": [],
+            "live": None,
+        }
+        course = Course([nobody, look("pass", 7), nobody], [])
+        assert (course.outcomes, course.reason, course.clips) == ({"pass"}, "Verdict: pass.", 7)
+
+    def test_every_check_that_failed_counts(self) -> None:
+        """At any look; the reason is that of the first that failed the candidate."""
+        later = {**look("fail", p50="live"), "reason": "Later."}
+        course = Course([look("pass"), look("fail", accuracy="golden"), later], [])
+        assert course.failing == {"accuracy": "golden", "p50": "live"}
+        assert course.reason == "Verdict: fail."
+
+    def test_what_passed_counts_more_than_what_was_open(self) -> None:
+        """At the end of a candidate that was promoted its pods go."""
+        assert Course([look("pass"), look("inconclusive")], []).reason == "Verdict: pass."
+        assert Course([look("inconclusive")], []).reason == "Verdict: inconclusive."
+
+    def test_nothing_is_said_of_what_nobody_looked_at(self) -> None:
+        """A candidate that never was there."""
+        assert Course([], []).row() == {"ends": "", "clips of its own": 0, "because": ""}
 
 
 class TestFigures:

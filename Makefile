@@ -124,7 +124,8 @@ lock: $(CREATED) ## Fix anew which versions the image has
 	@echo cyclonedx-bom | build/uv/bin/uv pip compile $(LOCK) --output-file k8s/image/sbom.lock -
 
 .PHONY: kind-up kind-down deploy rollout
-# MONITORING=yes adds Prometheus, and what autoscalers ask for its figures.
+# MONITORING=yes adds Prometheus, and what autoscalers ask for its figures; ENGINES=yes adds Flagger
+# and Argo Rollouts.
 kind-up: ## Make a cluster on this machine with kind, and a gateway in it
 	@k8s/kind/cluster.sh up
 

@@ -3,7 +3,8 @@
 # `make kind-down` call it.
 #
 # up      makes the cluster, unless it is there, and installs what Timbre needs around it;
-#         MONITORING=yes adds Prometheus and the adapter that autoscalers ask for its figures.
+#         MONITORING=yes adds Prometheus and the adapter that autoscalers ask for its figures,
+#         ENGINES=yes Flagger and Argo Rollouts, of which a release may take one to move its clips.
 # deploy  builds the image and installs the chart with it; ARCHIVE names a docker archive of an
 #         image that is built already.
 # down    deletes the cluster and all that is in it.
@@ -22,6 +23,8 @@ PROMETHEUS=http://localhost:9090
 GATEWAY_API=v1.5.1
 TRAEFIK_CHART=41.6.1
 METRICS_SERVER_CHART=3.13.0
+FLAGGER_CHART=1.36.1
+ARGO_ROLLOUTS=v1.10.1
 
 on_cluster() { kubectl --context "kind-$CLUSTER" "$@"; }
 install() { helm upgrade --install --kube-context "kind-$CLUSTER" --wait --timeout 10m "$@"; }
@@ -75,6 +78,14 @@ up() {
         on_cluster rollout status --namespace monitoring --timeout 5m deployment/prometheus
         on_cluster rollout status --namespace monitoring --timeout 5m deployment/metrics-adapter
         printf '\nPrometheus is at %s.' "$PROMETHEUS"
+    fi
+    if [ "${ENGINES:-}" = yes ]; then
+        install flagger flagger --repo https://flagger.app --version "$FLAGGER_CHART" \
+            --namespace flagger --create-namespace --values "$here/flagger.yaml"
+        on_cluster apply --filename "$here/argo-rollouts.yaml"
+        on_cluster apply --server-side --namespace argo-rollouts --filename \
+            "https://github.com/argoproj/argo-rollouts/releases/download/$ARGO_ROLLOUTS/install.yaml"
+        on_cluster rollout status --namespace argo-rollouts --timeout 5m deployment/argo-rollouts
     fi
     printf '\nThe cluster is up. Next: make deploy\n'
 }

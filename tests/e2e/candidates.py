@@ -1,20 +1,25 @@
 """Models that are to replace the embedded one, and a golden set that it is right about.
 
-Each is the embedded bundle under another version, changed in a pod beside the release; what is
-wrong with one is what its name says.
+Most are the embedded bundle under another version, changed in a pod beside the release; a degraded
+one is trained, on next to nothing. What is wrong with one is what its name says.
 """
 
 from __future__ import annotations
 
+import io
+import sys
+import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from service.bundle import open_bundle
 from tests.e2e import kubectl, volumes
 from tests.e2e.cluster import Cluster, client, wait_ready
+from tests.e2e.kubectl import must
 from tests.e2e.test_bundles import PORT, SERVE
-from tests.support import audio
+from tests.support import audio, recordings
 from tests.support import registry as oci
 
 REGISTRY = "models"
@@ -22,49 +27,26 @@ GOLDEN = "golden"
 """The claim of the golden set."""
 VOICES, CLIPS = 16, 10
 """Voices of the golden set, and clips of one second of each."""
+TRAINING_S = 300
 FEWEST = 10
 """Clips below which a label says nothing: the set has no clips of such."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is wrong with a candidate."""
-
-    noise: float = 0.0
-    """In its weights, by their deviation: it is as bad as with too little training."""
-    passes: int = 1
-    """Of its network over each window: the same answers, so many times slower."""
-
-
-FAULTS: Mapping[str, Fault] = {
-    "good": Fault(),
-    "degraded": Fault(noise=0.2),
-    "slow": Fault(passes=4),
-}
+PASSES: Mapping[str, int] = {"good": 1, "slow": 4}
+"""Of a candidate's network over each window: the same answers, so many times slower."""
+DEGRADED = "degraded"
+PRECISION = "fp32"
+"""What all of them, and stable beside them, compute in: a training gates no other."""
 _MAKE = """
-import re, shutil, sys
+import shutil, sys
 from pathlib import Path
 import numpy as np
 import openvino
 from openvino import opset13 as op
 from service.bundle import DEFAULT_BUNDLE, AudioDraft, open_bundle, seal
 
-folder, version = Path(sys.argv[1]), sys.argv[2]
-noise, passes = float(sys.argv[3]), int(sys.argv[4])
+folder, version, passes = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 shutil.copytree(DEFAULT_BUNDLE, folder)
-random = np.random.default_rng(0)
-
-
-def worsen(network):
-    weights = np.fromfile(network.with_suffix(".bin"), np.uint8)
-    constant = r'element_type="(f16|f32)" shape="[^"]+" offset="(\\d+)" size="(\\d+)"'
-    for kind, offset, size in re.findall(constant, network.read_text()):
-        part = weights[int(offset) : int(offset) + int(size)]
-        values = part.view(np.float16 if kind == "f16" else np.float32)
-        if values.size > 1000:
-            deviation = values.std(dtype=np.float32)
-            values += (noise * deviation * random.standard_normal(values.size)).astype(values.dtype)
-    weights.tofile(network.with_suffix(".bin"))
 
 
 def slow_down(network):
@@ -83,14 +65,16 @@ def slow_down(network):
         (folder / "slow").with_suffix(suffix).replace(network.with_suffix(suffix))
 
 
-for network in folder.glob("openvino/*.xml"):
-    if noise:
-        worsen(network)
-    if passes > 1:
+if passes > 1:
+    for network in folder.glob("openvino/*.xml"):
         slow_down(network)
 manifest = open_bundle(DEFAULT_BUNDLE).manifest
 facts = {name: getattr(manifest, name) for name in AudioDraft.model_fields}
 print(seal(folder, AudioDraft.model_validate({**facts, "version": version})).digest)
+"""
+_UNPACK = """
+import io, sys, tarfile
+tarfile.open(fileobj=io.BytesIO(sys.stdin.buffer.read())).extractall("/tmp")
 """
 _LABEL = """
 import collections, csv, json, subprocess, sys
@@ -136,23 +120,38 @@ def pushed(cluster: Cluster) -> Iterator[dict[str, str]]:
     kubectl.apply(pod, service)
     wait_ready(REGISTRY, cluster.namespace)
     digests = {}
-    for number, (tag, fault) in enumerate(FAULTS.items()):
+    for number, (tag, passes) in enumerate(PASSES.items()):
+        how = (f"/tmp/{tag}", f"{90 + number}.0.0", str(passes))  # noqa: S108 - in the pod
+        digests[tag] = kubectl.python(REGISTRY, cluster.namespace, _MAKE, *how).strip()
+    digests[DEGRADED] = _train(cluster)
+    for tag in digests:
         folder = f"/tmp/{tag}"  # noqa: S108 - in the pod
-        how = (f"{90 + number}.0.0", str(fault.noise), str(fault.passes))
-        digests[tag] = kubectl.python(REGISTRY, cluster.namespace, _MAKE, folder, *how).strip()
         push = ("timbre", "bundle", "push", folder, _where("localhost", tag), "--insecure")
         kubectl.within(REGISTRY, cluster.namespace, *push)
     yield digests
     kubectl.delete("pod,service", REGISTRY, "--namespace", cluster.namespace)
 
 
-def values(tag: str) -> tuple[str, ...]:
-    """Give helm's arguments for the canary's bundle."""
-    at = "canary.bundle"
+def values(tag: str, at: str = "canary.bundle") -> tuple[str, ...]:
+    """Give helm's arguments for a bundle of the values, by default the canary's."""
     return (
         *("--set", f"{at}.source=registry", "--set", f"{at}.registry.insecure=true"),
         *("--set", f"{at}.registry.reference={_where(REGISTRY, tag)}"),
     )
+
+
+def _train(cluster: Cluster) -> str:
+    """Train a model in half a minute, as `make smoke` does, and put it into the pod; its digest."""
+    with tempfile.TemporaryDirectory() as temporary:
+        data, run = recordings.make(Path(temporary, "data")), Path(temporary, "run")
+        command = [sys.executable, "-m", "training", "run", "smoke", "--data", data, "--run", run]
+        must(*map(str, command), timeout=TRAINING_S)
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(run / "bundle", DEGRADED)
+        unpack = ("python", "-c", _UNPACK)
+        kubectl.within(REGISTRY, cluster.namespace, *unpack, stdin=archive.getvalue())
+        return open_bundle(run / "bundle").digest
 
 
 @contextmanager
@@ -161,7 +160,7 @@ def golden(cluster: Cluster) -> Iterator[str]:
     source = Path(audio.__file__).read_text(encoding="utf-8")
     sizes = (str(VOICES), str(CLIPS), str(FEWEST))
     with volumes.claimed(GOLDEN, cluster) as write:
-        write(source + _LABEL, f"{volumes.FOLDER}/speech", cluster.precision, *sizes)
+        write(source + _LABEL, f"{volumes.FOLDER}/speech", PRECISION, *sizes)
         yield GOLDEN
 
 

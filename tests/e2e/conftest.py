@@ -18,8 +18,8 @@ import pytest
 
 from benchmarks.peers import machine
 from service import __version__
+from tests.e2e import candidates, coldstart, helm, judged, kubectl
 from tests.e2e import cluster as clusters
-from tests.e2e import coldstart, helm, kubectl
 from tests.e2e.cluster import HOST, RELEASE, Cluster
 from tests.e2e.figures import Figures
 from tests.e2e.load import Target
@@ -31,7 +31,7 @@ from tests.support.layers import merged
 
 ORDER = (
     *("install", "upgrade", "bundles", "network_policy", "recovery", "monitoring", "resources"),
-    *("disruption", "scaling", "canary"),
+    *("disruption", "scaling", "canary", "flagger", "argo"),
 )
 """Files, the cheap ones first."""
 RUNS = Path(__file__).parents[2] / "runs" / "e2e"
@@ -40,12 +40,16 @@ PARTS = {
     "metrics": "serves the metrics API (metrics.k8s.io)",
     "custom-metrics": "serves the custom metrics API (custom.metrics.k8s.io)",
     "prometheus": "has a Prometheus that scrapes annotated pods",
+    "flagger": "has Flagger, in the namespace flagger",
+    "argo-rollouts": "has Argo Rollouts, in the namespace argo-rollouts",
     "browser": "has a browser beside it (Chromium)",
 }
 """What a cluster may be without, and what it then doesn't do."""
 APIS = {
     "metrics": "/apis/metrics.k8s.io/v1beta1/nodes",
     "custom-metrics": "/apis/custom.metrics.k8s.io",
+    "flagger": "/apis/flagger.app/v1beta1",
+    "argo-rollouts": "/apis/argoproj.io/v1alpha1",
 }
 CLIP_S = 1.0
 
@@ -185,7 +189,8 @@ def install(cluster: Cluster, http: httpx.Client, figures: Figures) -> Iterator[
             with watching("pods", cluster.namespace, SERVERS) as seen:
                 helm.install(RELEASE, cluster.namespace, values)
             figures.add("Cold start, in seconds", **coldstart.row(pods(cluster), seen))
-        served(http)
+        if values["httpRoute"]["enabled"]:
+            served(http)
         return values
 
     yield put
@@ -196,3 +201,36 @@ def install(cluster: Cluster, http: httpx.Client, figures: Figures) -> Iterator[
 def target(cluster: Cluster, http: httpx.Client, clip: Path) -> Target:
     """Where load goes, and what each answer must have in it."""
     return aim(cluster, http, clip)
+
+
+@pytest.fixture(scope="module")
+def pushed(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """Make the candidates; digests by their names."""
+    with candidates.pushed(cluster) as digests:
+        yield digests
+
+
+@pytest.fixture(scope="module")
+def golden(cluster: Cluster) -> Iterator[str]:
+    """Make the golden set; its claim."""
+    with candidates.golden(cluster) as claim:
+        yield claim
+        # A claim stays for as long as a pod has it, which the Job's has though it is over. Helm
+        # leaves what is a hook.
+        helm.uninstall(RELEASE, cluster.namespace)
+        kubectl.delete("job", f"{RELEASE}-compare", "--namespace", cluster.namespace)
+
+
+@pytest.fixture
+def staging(
+    request: pytest.FixtureRequest,
+    pushed: dict[str, str],
+    cluster: Cluster,
+    http: httpx.Client,
+    target: Target,
+    tmp_path: Path,
+    figures: Figures,
+) -> judged.Staging:
+    """Have what a module's stage is made of; its SECTION is the one of its figures."""
+    assert pushed
+    return judged.Staging(cluster, http, target, tmp_path, figures, request.module.SECTION)

@@ -96,7 +96,7 @@ def within(pod: str, namespace: str, *command: str, stdin: str | bytes | None = 
     """
     flags = ["--stdin"] if stdin is not None else []
     where = ["--namespace", namespace, pod, *flags, "--"]
-    return kubectl("exec", *where, *command, stdin=stdin)
+    return kubectl("exec", *where, *command, stdin=stdin, timeout=2 * PATIENCE_S)
 
 
 def python(pod: str, namespace: str, program: str, *arguments: str) -> str:

@@ -36,7 +36,7 @@ RETRY_AFTER_S = 5.0
 _SETTLE_S = 12.0
 """Seconds of load before anything is done: every connection is open, and the first are idle."""
 _AFTERMATH_S = 5.0
-_MOST_S = 400
+_MOST_S = 550
 _LATE_S = 60.0
 
 

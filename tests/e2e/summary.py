@@ -9,6 +9,8 @@ from typing import Any
 
 MEASURED = "measured"
 """A scenario whose counts are taken alone, where there is one of this name."""
+CUT_OFF = "context canceled"
+"""What k6 says of an attempt that its own end came before."""
 COUNTERS = ("sent", "answered", "refused", "failed_once", "failed", "opened", "gaps")
 """What load.js counts."""
 
@@ -91,12 +93,17 @@ def read(text: str, told: str = "") -> Summary:
 
 
 def failures(lines: Iterable[str]) -> Iterable[Failure]:
-    """Read the failures that the script told, among k6's own lines."""
+    """Read the failures that the script told, among k6's own lines.
+
+    What k6 was told to end in has not failed: it is counted among what was cut off.
+    """
     for line in lines:
         start = line.find('{"started"')
         if start < 0:
             continue
         told, _ = json.JSONDecoder().raw_decode(line[start:])
+        if told["said"] == CUT_OFF:
+            continue
         yield Failure(
             started=told["started"] / 1e3,
             ended=told["ended"] / 1e3,

@@ -31,15 +31,18 @@ def claimed(claim: str, cluster: Cluster) -> Iterator[Write]:
     container["resources"]["limits"]["memory"] = "1Gi"
     container["volumeMounts"].append({"name": "node", "mountPath": FOLDER})
     writer["spec"]["volumes"].append({"name": "node", **path})
-    kubectl.apply(writer)
-    node = wait_ready(name, "default")["spec"]["nodeName"]
-    kubectl.apply(*_volume(name, claim, cluster.namespace, path, node))
-    yield lambda program, *arguments: kubectl.python(name, "default", program, *arguments)
-    # A claim stays for as long as a pod uses it.
-    kubectl.delete("persistentvolumeclaim", claim, "--namespace", cluster.namespace)
-    kubectl.delete("persistentvolume", name)
-    kubectl.within(name, "default", "sh", "-c", f"rm -r {FOLDER}/*")
-    kubectl.delete("pod", name, "--namespace", "default")
+    try:
+        kubectl.apply(writer)
+        node = wait_ready(name, "default")["spec"]["nodeName"]
+        kubectl.apply(*_volume(name, claim, cluster.namespace, path, node))
+        yield lambda program, *arguments: kubectl.python(name, "default", program, *arguments)
+    finally:
+        # A claim stays for as long as a pod uses it.
+        kubectl.delete("persistentvolumeclaim", claim, "--namespace", cluster.namespace)
+        kubectl.delete("persistentvolume", name)
+        empty = ("--namespace", "default", "--", "sh", "-c", f"rm -r {FOLDER}/*")
+        kubectl.run("kubectl", "exec", name, *empty)
+        kubectl.delete("pod", name, "--namespace", "default")
 
 
 def _volume(

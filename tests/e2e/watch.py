@@ -1,4 +1,4 @@
-"""kubectl's watch, with the moment at which each change was seen."""
+"""What kubectl goes on to say: its watch, with the moment at which each change was seen."""
 
 from __future__ import annotations
 
@@ -6,10 +6,30 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.e2e.timeline import Seen
+
+
+@contextmanager
+def reading(command: Sequence[str], take: Callable[[str], None]) -> Iterator[None]:
+    """Hand over the lines of a program that goes on for as long as this is entered."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = process.stdout
+
+        def gather() -> None:
+            for line in lines:
+                take(line)
+
+        reader = threading.Thread(target=gather)
+        reader.start()
+        try:
+            yield
+        finally:
+            process.terminate()
+            reader.join()
 
 
 @contextmanager
@@ -17,26 +37,13 @@ def watching(kind: str, namespace: str, selector: str = "") -> Iterator[list[See
     """Gather what becomes of the objects of a kind, in a list that grows while this is entered."""
     command = ["kubectl", "get", kind, "--namespace", namespace, "--selector", selector]
     seen: list[Seen] = []
-    with subprocess.Popen(
-        [*command, "--watch", "--output-watch-events", "--output", "json"],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        lines = process.stdout
 
-        def gather() -> None:
-            for line in lines:
-                at, event = time.time(), json.loads(line)
-                seen.append(Seen(at, event["type"], event["object"]))
+    def take(line: str) -> None:
+        at, event = time.time(), json.loads(line)
+        seen.append(Seen(at, event["type"], event["object"]))
 
-        reader = threading.Thread(target=gather)
-        reader.start()
-        try:
-            yield seen
-        finally:
-            process.terminate()
-            reader.join()
+    with reading([*command, "--watch", "--output-watch-events", "--output", "json"], take):
+        yield seen
 
 
 def of(seen: list[Seen], name: str) -> list[Seen]:

@@ -71,9 +71,10 @@ def test_every_command_names_the_cluster(cluster: Laptop) -> None:
 
 def test_every_chart_has_a_version_and_values_that_are_there(laptop: Laptop) -> None:
     """What was tried yesterday is what is installed tomorrow."""
-    laptop.do("up")
+    laptop.do("up", ENGINES="yes")
     charts = laptop.log("helm")
-    assert [line.split("10m ")[1].split()[0] for line in charts] == ["traefik", "metrics-server"]
+    named = [line.split("10m ")[1].split()[0] for line in charts]
+    assert named == ["traefik", "metrics-server", "flagger"]
     for line in charts:
         assert re.fullmatch(r"\d+\.\d+\.\d+", option(line, "version"))
         written = Path(option(line, "values")).relative_to(laptop.root)
@@ -93,6 +94,22 @@ def test_monitoring_is_there_for_who_asks(cluster: Laptop) -> None:
         "deployment/prometheus",
         "deployment/metrics-adapter",
     ]
+
+
+def test_engines_are_there_for_who_asks(cluster: Laptop) -> None:
+    """Flagger and Argo Rollouts, each in the namespace that docs/canary.md lets in."""
+    cluster.do("up", ENGINES="no")
+    assert [line for line in cluster.log() if "argo" in line or "flagger" in line] == []
+    cluster.asked.write_text("", encoding="utf-8")
+    cluster.do("up", ENGINES="yes")
+    flagger = cluster.log("helm")[-1]
+    assert option(flagger, "namespace") == "flagger"
+    assert values("flagger.yaml")["meshProvider"] == "gatewayapi:v1"
+    namespace, argo, waited = cluster.log("kubectl")[-3:]
+    assert option(namespace, "filename").endswith("/k8s/kind/argo-rollouts.yaml")
+    assert values("argo-rollouts.yaml")["metadata"]["name"] == option(argo, "namespace")
+    assert re.search(r"/argo-rollouts/releases/download/v\d+\.\d+\.\d+/install\.yaml$", argo)
+    assert waited.endswith("deployment/argo-rollouts")
 
 
 def test_a_cluster_that_is_there_is_kept(cluster: Laptop) -> None:
@@ -203,6 +220,7 @@ def test_anything_else_is_refused(laptop: Laptop, arguments: list[str]) -> None:
     [
         (["kind-up"], "kubectl --context kind-timbre wait"),
         (["kind-up", "MONITORING=yes"], "deployment/prometheus"),
+        (["kind-up", "ENGINES=yes"], "deployment/argo-rollouts"),
         (["deploy"], "helm upgrade --install"),
         (["deploy", "ARCHIVE=pyproject.toml"], "image-archive --name timbre pyproject.toml"),
         (["kind-down"], "kind delete cluster"),

@@ -44,6 +44,17 @@ PROMOTED: dict[str, Any] = {
     "settings": {"deadline_s": 20, "precision": "int8"},
 }
 FAILED, INCONCLUSIVE, OTHER, USAGE = 1, 2, 3, 64
+READY, CRASHED, WAITING, EVICTED, GOING = (
+    ("Running", True),
+    ("Running", False),
+    ("Pending", False),
+    ("Failed", False),
+    ("Going", False),
+)
+"""Pods, as a look finds them."""
+
+AT_ONCE = {"ROUTE_DRAIN_S": "0", "RECOVER_TIMEOUT_S": "0"}
+"""What is waited for is so when it is first looked at, or never."""
 
 pytestmark = pytest.mark.needs_jq
 
@@ -96,7 +107,7 @@ class Cluster:
         self.change(log=[])
         done = subprocess.run(
             [SCRIPT, *arguments],
-            env=os.environ | self._variables | {"ROUTE_DRAIN_S": "0"} | variables,
+            env=os.environ | self._variables | AT_ONCE | variables,
             capture_output=True,
             text=True,
             check=False,
@@ -263,6 +274,16 @@ def test_a_comparison_that_fails_ends_the_canary(tmp_path: Path) -> None:
     assert "The comparison failed: kubectl --namespace timbre logs job/timbre-compare" in said.out
 
 
+def test_the_last_step_is_one_of_the_walk(tmp_path: Path) -> None:
+    """Whatever STEPS says: a candidate that fails with all clips is gone like any other."""
+    cluster = Cluster(tmp_path, fails={"100": FAILED})
+    said = cluster.rollout("walk", *cluster.candidate, STEPS="0 50")
+    assert said.code == FAILED
+    assert said.judged == [0, 50, 100]
+    assert "canary" not in said.state["given"] or not canary(said.state)["enabled"]
+    assert {key: said.state["given"][key] for key in ROUTED} == ROUTED
+
+
 def test_a_comparison_that_cannot_tell_leaves_the_canary_where_it_was(tmp_path: Path) -> None:
     """And the same command tries again, with the step that was taken back."""
     cluster = Cluster(tmp_path, fails={"10": INCONCLUSIVE})
@@ -285,6 +306,87 @@ def test_a_candidate_that_does_not_start_is_gone(tmp_path: Path) -> None:
     assert said.judged == []
     assert said.state["given"] == ROUTED
     assert "not ready in 10m" in said.out
+
+
+@pytest.fixture
+def growing(cluster: Cluster) -> Cluster:
+    """A canary with a tenth of the clips, for which more pods will not be ready."""
+    assert cluster.rollout("step", "10", *cluster.candidate).code == 0
+    cluster.change(fails={"ready": 1})
+    return cluster
+
+
+def test_a_canary_that_crashed_between_steps_is_gone(growing: Cluster) -> None:
+    """Clips would go on to it: they are back at stable, which is as it was."""
+    growing.change(looks=[[CRASHED]])
+    said = growing.rollout("walk")
+    assert said.code == FAILED
+    assert said.judged == []
+    assert [(each["weight"], each["enabled"]) for each in said.upgrades] == [
+        (10, True),
+        (0, True),
+        (0, False),
+    ]
+    assert {key: said.state["given"][key] for key in ROUTED} == ROUTED
+    assert "are not ready either, so it has failed; it still has 10%: kubectl" in said.out
+
+
+def test_a_canary_that_there_is_no_room_for_keeps_what_it_has(growing: Cluster) -> None:
+    """Its own pods are ready, so nothing is said of it; the same command tries again."""
+    growing.change(looks=[[READY]])
+    said = growing.rollout("walk")
+    assert said.code == OTHER
+    assert (canary(said.state)["weight"], canary(said.state)["replicas"]) == (10, 1)
+    assert "Those that the canary had are ready, and it still has 10%." in said.out
+    growing.change(fails={})
+    assert growing.rollout("walk").code == 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "code"),
+    [
+        ([[READY, READY]], OTHER),
+        ([[READY, CRASHED]], FAILED),
+        ([[READY, WAITING]], OTHER),
+        ([[WAITING]], FAILED),
+        ([[READY, EVICTED, GOING]], OTHER),
+        ([[]], FAILED),
+        ([[CRASHED], [READY]], OTHER),
+        ([[CRASHED], [CRASHED], [READY]], FAILED),
+    ],
+)
+def test_a_step_says_whether_the_canary_has_crashed(
+    growing: Cluster, looks: list[list[tuple[str, bool]]], code: int
+) -> None:
+    """If none of its pods is ready in time, or one that runs isn't; it takes none away.
+
+    One that waits for a node has not crashed, nor has one that was told to end.
+    """
+    growing.change(looks=looks)
+    said = growing.rollout("step", "50", RECOVER_TIMEOUT_S="1")
+    assert said.code == code
+    assert len(said.upgrades) == 1
+    assert canary(said.state)["weight"] == 10
+
+
+def test_a_candidate_that_does_not_start_is_not_the_one_before(cluster: Cluster) -> None:
+    """Of which nothing is said when this one, which has no clips yet, isn't ready."""
+    cluster.rollout("step", "0", *cluster.candidate)
+    before = cluster.state["given"]
+    cluster.change(fails={"ready": 1}, looks=[[CRASHED]])
+    said = cluster.rollout("walk", "--", "--set", "canary.image.tag=3")
+    assert (said.code, said.state["given"]) == (OTHER, before)
+    assert "the canary had" not in said.out
+
+
+def test_a_promotion_in_which_pods_are_not_ready_is_no_verdict(cluster: Cluster) -> None:
+    """The canary keeps every clip."""
+    cluster.rollout("step", "100", *cluster.candidate)
+    cluster.change(fails={"ready": 1})
+    said = cluster.rollout("promote")
+    assert said.code == OTHER
+    assert canary(said.state)["weight"] == 100
+    assert "The baseline is still there" in said.out
 
 
 def test_an_old_verdict_is_not_taken_for_a_new_one(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 #
 # step WEIGHT  gives the canary that percentage of the clips; the chart's comparison keeps the step
 #              or takes it back.
-# walk         all of STEPS (0 1 10 50 100), each if the one before was kept, then promote. It goes on
-#              where it was left, and aborts when a comparison fails.
+# walk         all of STEPS (0 1 10 50) and 100, each if the one before was kept, then promote. It goes
+#              on where it was left, and aborts when a comparison fails or the canary has crashed.
 # promote      makes stable what the canary is, without a lost clip, and removes the canary.
 # abort        gives every clip back to stable, and removes the canary.
 #
@@ -14,17 +14,20 @@
 #
 # RELEASE and NAMESPACE are timbre unless they say otherwise, CHART is the chart in this checkout;
 # READY_TIMEOUT is what pods may take to be ready. It takes Helm 3 or 4, kubectl and jq, and ends with
-# 0, or with what the comparison said: 1 failed, 2 inconclusive; 3 is everything else.
+# 0, or with what the comparison said: 1 failed, as a canary has that crashed, 2 inconclusive; 3 is
+# everything else.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 RELEASE="${RELEASE:-timbre}"
 NAMESPACE="${NAMESPACE:-timbre}"
 CHART="${CHART:-$(cd "$here/../../.." && pwd)/helm/timbre}"
-STEPS="${STEPS:-0 1 10 50 100}"
+STEPS="${STEPS:-0 1 10 50}"
 READY_TIMEOUT="${READY_TIMEOUT:-10m}"
 # A gateway that has a new route finishes what it has begun, and lets go of idle connections.
 ROUTE_DRAIN_S="${ROUTE_DRAIN_S:-10}"
 ROUTE_TIMEOUT_S="${ROUTE_TIMEOUT_S:-120}"
+# Pods that a canary had before are looked at for so long once more of them didn't get ready.
+RECOVER_TIMEOUT_S="${RECOVER_TIMEOUT_S:-60}"
 
 FAILED=1 INCONCLUSIVE=2 OTHER=3
 
@@ -115,21 +118,40 @@ needed() {
     echo "$sum"
 }
 
-# Until every gateway of the route has seen it as it now is.
-wait_for_route() {
-    is_routed || return 0
-    local waited=0 seen
+# Looks each second whether something is so, for so many at most.
+within() {
+    local left="$1"
+    shift
+    until "$@"; do
+        [ "$left" -gt 0 ] || return 1
+        sleep 1
+        left=$((left - 1))
+    done
+}
+
+# Whether the canary has pods that are ready, and none that runs and isn't: such a one has crashed,
+# where one that doesn't run may wait for a node.
+is_up() {
+    kube get pods --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component=server,track=canary" \
+        --output json | jq --exit-status '
+            [.items[] | select(.metadata.deletionTimestamp | not) | .status
+                | {phase, ready: any(.conditions[]?; .type == "Ready" and .status == "True")}]
+            | any(.ready) and all(.ready or .phase != "Running")' >/dev/null
+}
+
+# Whether every gateway of the route has seen it as it now is.
+is_seen() {
     # shellcheck disable=SC2016 # It is jq's variable.
-    seen='
+    kube get httproute "$name" --output json | jq --exit-status '
         .metadata.generation as $now
         | [.status.parents[]?.conditions[]? | select(.type == "Accepted")]
-        | length > 0 and all(.observedGeneration == $now and .status == "True")'
-    until kube get httproute "$name" --output json | jq --exit-status "$seen" >/dev/null; do
-        [ "$waited" -lt "$ROUTE_TIMEOUT_S" ] ||
-            die "No gateway has taken the route in $ROUTE_TIMEOUT_S s: kubectl --namespace $NAMESPACE describe httproute $name. The canary keeps its pods; the same command goes on from here."
-        sleep 1
-        waited=$((waited + 1))
-    done
+        | length > 0 and all(.observedGeneration == $now and .status == "True")' >/dev/null
+}
+
+wait_for_route() {
+    is_routed || return 0
+    within "$ROUTE_TIMEOUT_S" is_seen ||
+        die "No gateway has taken the route in $ROUTE_TIMEOUT_S s: kubectl --namespace $NAMESPACE describe httproute $name. The canary keeps its pods; the same command goes on from here."
     sleep "$ROUTE_DRAIN_S"
 }
 
@@ -145,8 +167,9 @@ verdict() {
 
 # Called where a failure is looked at, so that bash doesn't end by itself in here.
 step() {
-    local to="$1" from share now before code=""
+    local to="$1" from share now before kept=false code=""
     shift
+    if [ "$#" = 0 ] && is_enabled; then kept=true; fi
     if ! [[ "$to" =~ ^[0-9]{1,3}$ ]] || [ "$to" -gt 100 ]; then
         die "A weight is a percentage, 0 to 100, and not $to." 64
     fi
@@ -170,7 +193,14 @@ step() {
         say "Pods for the canary: $share."
         if ! change "$@" --set canary.enabled=true --set "canary.weight=$from" --set "canary.replicas=$share"; then
             say "They were not ready in $READY_TIMEOUT, and are gone again: Helm's message is above."
-            return "$OTHER"
+            [ "$kept" = true ] || return "$OTHER"
+            # That nodes have no room for more is no fault of the candidate.
+            if within "$RECOVER_TIMEOUT_S" is_up; then
+                say "Those that the canary had are ready, and it still has $from%."
+                return "$OTHER"
+            fi
+            say "Those that the canary had are not ready either, so it has failed; it still has $from%: kubectl --namespace $NAMESPACE describe pods --selector track=canary"
+            return "$FAILED"
         fi
     fi
     before="$(job)"
@@ -247,7 +277,8 @@ promote() {
         if is_routed && [ "$(weight)" -lt 100 ]; then step 100 || return; fi
         # No clip is on its way to it any more, and its pods make room for stable's.
         wait_for_route
-        change --set canary.baseline.enabled=false
+        change --set canary.baseline.enabled=false ||
+            die "The baseline is still there: Helm's message is above. The canary has every clip; promote tries again."
         say "Stable becomes what the canary is."
         replace "$(promoted)" ||
             die "It did not, and was taken back: Helm's message is above. The canary has every clip; promote tries again."
@@ -268,7 +299,7 @@ walk() {
     local to code
     # The command that began goes on; another candidate is told to wait by the step.
     if [ "$#" -gt 0 ] && [ "$(weight)" -gt 0 ] && same "$@"; then set --; fi
-    for to in $STEPS; do
+    for to in $STEPS 100; do
         # A weight that the canary has was kept. At 0 it may never have been judged.
         if [ "$#" = 0 ] && [ "$(weight)" -gt 0 ] && [ "$to" -le "$(weight)" ]; then continue; fi
         if [ "$to" -gt 0 ] && ! is_routed; then continue; fi

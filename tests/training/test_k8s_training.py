@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,21 @@ def test_a_killed_pod_is_started_again(job: Manifest, pod: Manifest) -> None:
     assert job["backoffLimit"] >= 1
     assert job["podReplacementPolicy"] == "Failed"
     assert pod["terminationGracePeriodSeconds"] >= 60
+
+
+def test_its_log_is_no_film_of_progress_bars(container: Manifest) -> None:
+    """By the Job's variables a bar is drawn at its start and end, where it takes seconds."""
+    bar = "from tqdm.auto import tqdm; import time; [time.sleep(0.01) for _ in tqdm(range(100))]"
+    variables = {entry["name"]: entry["value"] for entry in container["env"]}
+    done = subprocess.run(
+        [sys.executable, "-c", bar],
+        env=os.environ | variables,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "100/100" in done.stderr
+    assert done.stderr.count("it/s") <= 2
 
 
 def test_it_fits_a_small_node(container: Manifest) -> None:

@@ -94,8 +94,7 @@ def tab_to(visit: Visit, selector: str) -> None:
 def test_with_the_keyboard_alone(visit: Visit, clips: dict[str, Path]) -> None:
     """Record, stop, classify, walk along the time line, copy; then choose a file."""
     # Whoever listens makes Playwright take over the dialog. Asked for only as the key is pressed,
-    # that came too late in 2 to 8 of 100 tries on a busy machine: the dialog opened, and was
-    # cancelled.
+    # that came too late in 2 of 100 tries on a busy machine: the dialog opened, and was cancelled.
     visit.page.on("filechooser", lambda _: None)
     keyboard = visit.page.keyboard
     tab_to(visit, "#record")

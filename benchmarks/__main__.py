@@ -16,7 +16,7 @@ import click
 import numpy as np
 from tqdm.auto import tqdm
 
-from benchmarks import augmentation, decoding, load, queueing, recordings, shadow, shed
+from benchmarks import decoding, load, queueing, recordings, shadow, shed
 from benchmarks.canary.command import canary, canary_latencies, canary_predictions
 from benchmarks.peers.command import peers, report_command
 from benchmarks.server import running
@@ -165,6 +165,9 @@ def http(data: Path) -> None:
 @click.option("--windows", default=100, help="Windows for each figure.")
 def augment(windows: int) -> None:
     """CPU time that augmentation costs a training window of 3 s, effect by effect."""
+    # Here, so that no other measurement and no --help waits for torch.
+    from benchmarks import augmentation  # noqa: PLC0415
+
     _print({"machine": machine(), "ms": augmentation.costs(windows)})
 
 

@@ -18,7 +18,6 @@ from benchmarks.load import solo
 from service.audio import decode
 from service.classifier import Classifier
 from service.domain import SAMPLE_RATE, Clip, Decision, Result, Samples
-from training.augment import add_noise
 
 MAX_NOISE_S = 600.0
 
@@ -61,6 +60,9 @@ def heard_as_silence(
 
     The SNR is that of the span that has speech in the clean recording.
     """
+    # Here, so that only who needs it waits for torch.
+    from training.augment import add_noise  # noqa: PLC0415
+
     random = np.random.default_rng(0)
     missed = []
     for recording in tqdm(speech, desc=f"speech at {snr_db:g} dB", unit="clip"):

@@ -15,8 +15,6 @@ from training.data_settings import Data
 CONFIGS = Path(__file__).parent / "configs"
 TINY_EN = "tiny.en"
 """Names the checkpoint that is fetched: the encoder of OpenAI's Whisper tiny.en."""
-TRAIN = "train:"
-"""Before a teacher's configuration: it is trained first, on what its pupil is trained on."""
 
 
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -148,17 +146,35 @@ class Sampling(_Section):
     """As many as there are, unless given."""
 
 
-class Teaching(_Section):
-    """Other models whose answers are learned beside the labels (Hinton et al. 2015)."""
+class Probe(_Section):
+    """A frozen checkpoint under a logistic regression; see teachers.py."""
 
-    teachers: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Their mean answer is what is taught. Each is a trained model, as `checkpoint` of the model
-    names one, or with `train:` before it a configuration that is trained first, on the very clips
-    that its pupil is trained on."""
+    checkpoint: str
+    """As `checkpoint` of the model names one."""
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    """Whose means over time it hears side by side; 0 is what the lowest layer hears. The layers
+    above the highest of them are left out."""
+    strength: Positive = 0.001
+    """Inverse strength of its L2 penalty."""
+
+
+class Teaching(_Section):
+    """Answers, the mean of all teachers', learned beside the labels (Hinton et al. 2015)."""
+
+    teachers: tuple[str, ...] = ()
+    """Models that are trained already, as `checkpoint` of the model names one."""
+    probes: tuple[Probe, ...] = ()
+    """Fitted first, on the very clips that the model is trained on."""
     share: Probability = 0.5
     """Of the loss."""
     temperature: Positive = 2.0
     """At which answers are compared: the higher, the more the wrong classes count."""
+
+    @model_validator(mode="after")
+    def _somebody_teaches(self) -> Self:
+        if not self.teachers and not self.probes:
+            raise ValueError("name a model in teachers, or a checkpoint in probes")
+        return self
 
 
 class Augmentation(_Section):
@@ -221,6 +237,13 @@ class Config(_Section):
     teaching: Teaching | None = None
     augmentation: Augmentation = Augmentation()
     evaluation: Evaluation = Evaluation()
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """What the training starts from and who teaches, as the sections name it."""
+        teaching = self.teaching
+        probes = [probe.checkpoint for probe in teaching.probes] if teaching else []
+        return [self.model.checkpoint, *(teaching.teachers if teaching else ()), *probes]
 
 
 def load(source: str, changes: Sequence[str] = ()) -> Config:

@@ -36,7 +36,7 @@ def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedMode
 
     Raises:
         ConfigError: there is no such folder, it lacks weights of the encoder, an override is no
-            setting of it, or its layers are not where `_transformer` looks for them.
+            setting of it, or its layers are not where `transformer` looks for them.
     """
     source = find(settings.checkpoint, root)
     names = dict(enumerate(LABELS))
@@ -65,7 +65,7 @@ def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedMode
             # Otherwise wav2vec2's asks for the gradient of its input, which nobody needs.
             freeze()
     if settings.freeze == "front-end":
-        layers, norm = _transformer(model)
+        layers, norm = transformer(model)
         _learn(layers, learn=True)
         _learn(norm, learn=True)
         for name, parameter in model.named_parameters():
@@ -138,7 +138,7 @@ def load(checkpoint: str, root: Path) -> PreTrainedModel:
     return model
 
 
-def _transformer(model: PreTrainedModel) -> tuple[torch.nn.ModuleList, torch.nn.Module]:
+def transformer(model: PreTrainedModel) -> tuple[torch.nn.ModuleList, torch.nn.Module]:
     """The layers over the front end, lowest first, and the norm that follows the last.
 
     Raises:
@@ -158,7 +158,7 @@ def parameter_groups(model: PreTrainedModel, training: config.Training) -> list[
     The classifier and the weights of layers have a rate of their own; the projector and the top
     layer have the pre-trained layers', and below it falls by `layer_decay` a layer.
     """
-    layers, norm = _transformer(model)
+    layers, norm = transformer(model)
     top = len(layers)
     height = {id(p): i for i, layer in enumerate(layers, 1) for p in layer.parameters()}
     height |= {id(parameter): top for parameter in norm.parameters()}

@@ -57,7 +57,7 @@ class Objective:
             raise TypeError("no teaching")
         heat = self._teaching.temperature
         with torch.no_grad():
-            heard = [teacher.to(windows.device)(windows).logits for teacher in self._teachers]
+            heard = [teacher(windows) for teacher in self._teachers]
             each = [_among(answer.float() / heat, annotated).exp() for answer in heard]
             answers = torch.stack(each).mean(dim=0)
         own = _among(logits / heat, annotated).masked_fill(~annotated, 0)

@@ -82,8 +82,6 @@ def prepare(run: Run) -> None:
 def train(run: Run, *, replace: bool = False) -> None:
     """Train, and leave the weights in `run.model`; a training that has ended is not done again.
 
-    Teachers that the configuration wants trained come first.
-
     Raises:
         ConfigError: the folder holds a run of another configuration or other data, and `replace`
             is not given, or another process trains there.
@@ -103,15 +101,12 @@ def _train(run: Run, *, replace: bool) -> None:
             return
         training = data.prepare(run.sets["train"], run.cache)
         watched = data.prepare(run.sets[run.watched], run.cache)
-    for teacher in run.teachers.values():
-        train(teacher, replace=replace)
     with tracking.tracked(run.folder, run.config, stage="train") as tracker:
         model = fit(
             run.config,
             training,
             watched,
             [decoded(path) for path in for_training(run.root / "noise")],
-            teachers=[models.load(teacher, run.root) for teacher in run.taught_by],
             root=run.root,
             run=run.folder,
             callbacks=[tracking.Steps(tracker)],

@@ -9,8 +9,8 @@ lacks took macro-F1 on development speakers from 0.549 to 0.472 (docs/training-l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -68,15 +68,70 @@ def probe(
             "set probe_strength = 0 in [training]."
         )
     model.eval()
-    pooled, labels = [], []
-    for start in tqdm(range(0, len(windows), batch_size), desc="probe", unit="batch"):
+    features, labels = pooled(
+        lambda batch: _mean(model, batch),
+        windows,
+        batch_size=batch_size,
+        device=model.device,
+        name="probe",
+    )
+    fitted = regress(centred(features, speakers, weights, centring), labels, weights, strength)
+    # Standardising is the projector's part: folded into the classifier it would give directions of
+    # little variance huge weights, and the first steps would shake the encoder.
+    with torch.no_grad():
+        projector.weight.copy_(torch.diag(torch.from_numpy(1 / fitted.scale)))
+        projector.bias.copy_(torch.from_numpy(-fitted.mean / fitted.scale))
+        classifier.weight.copy_(torch.from_numpy(fitted.weight))
+        classifier.bias.copy_(torch.from_numpy(fitted.bias))
+
+
+def pooled(
+    pool: Callable[[torch.Tensor], torch.Tensor],
+    windows: Windows,
+    *,
+    batch_size: int,
+    device: torch.device,
+    name: str,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features and labels of windows, batch by batch.
+
+    Args:
+        pool: features [n, size] of windows [n, samples].
+        windows: of which.
+        batch_size: windows heard at a time.
+        device: where they are heard.
+        name: what the progress bar is called.
+
+    Returns:
+        Features [windows, size] and labels [windows].
+    """
+    features, labels = [], []
+    for start in tqdm(range(0, len(windows), batch_size), desc=name, unit="batch"):
         chosen = [windows[i] for i in range(start, min(start + batch_size, len(windows)))]
         batch = torch.from_numpy(np.stack([window["input_values"] for window in chosen]))
         with torch.inference_mode():
-            pooled.append(_pooled(model, batch.to(model.device)).cpu().numpy())
+            features.append(pool(batch.to(device)).cpu().numpy())
         labels += [window["labels"] for window in chosen]
-    features = np.concatenate(pooled)
-    features = centred(features, speakers, weights, centring)
+    return np.concatenate(features), np.array(labels)
+
+
+class Regression(NamedTuple):
+    """Logits are `weight` times standardised features, plus `bias`."""
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    """[labels, size]."""
+    bias: NDArray[np.float64]
+
+
+def regress(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    strength: float,
+) -> Regression:
+    """Fit a logistic regression; features [windows, size], weights sum to 1."""
     scaler = StandardScaler().fit(features, sample_weight=weights)
     regression = LogisticRegression(C=strength, max_iter=1000)
     regression.fit(scaler.transform(features), labels, sample_weight=weights * len(weights))
@@ -87,13 +142,7 @@ def probe(
     told = regression.classes_[-len(regression.coef_) :]
     weight[told] = regression.coef_
     bias[told] = regression.intercept_
-    # Standardising is the projector's part: folded into the classifier it would give directions of
-    # little variance huge weights, and the first steps would shake the encoder.
-    with torch.no_grad():
-        projector.weight.copy_(torch.diag(torch.from_numpy(1 / scaler.scale_)))
-        projector.bias.copy_(torch.from_numpy(-scaler.mean_ / scaler.scale_))
-        classifier.weight.copy_(torch.from_numpy(weight))
-        classifier.bias.copy_(torch.from_numpy(bias))
+    return Regression(scaler.mean_, scaler.scale_, weight, bias)
 
 
 def centred(
@@ -117,7 +166,7 @@ def centred(
     return moved
 
 
-def _pooled(model: PreTrainedModel, batch: torch.Tensor) -> torch.Tensor:
+def _mean(model: PreTrainedModel, batch: torch.Tensor) -> torch.Tensor:
     """The mean over time [n, size] of what the head will see: the layers' mean, or the last.
 
     In float32 whatever the layers compute in: some channels hardly vary around a large mean, and

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from service.bundle import DataFacts
 from training import data, digests, launch
 from training.checkpoints import CHECKPOINTS
-from training.config import TRAIN, Config, ConfigError, load
+from training.config import Config, ConfigError
 from training.data import Recording
 from training.origins import PROCESSES, origins
 
@@ -82,27 +82,6 @@ class Run:
         sets = {split: data.thin(recordings, split, most) for split in data.SPLITS}
         return {split: members for split, members in sets.items() if members}
 
-    @cached_property
-    def teachers(self) -> dict[str, Run]:
-        """Runs of the teachers that are trained first, each in a folder beside this one.
-
-        They have this run's recordings, windows and seed: what is left out here nobody is told of.
-
-        Raises:
-            ConfigError: a configuration can't be used, is its own teacher's teacher, or has the
-                file name of another one, and so its folder.
-        """
-        runs: dict[str, Run] = {}
-        for name in self._teaching:
-            if not name.startswith(TRAIN):
-                continue
-            source = name.removeprefix(TRAIN)
-            folder = self.folder.with_name(f"{self.folder.name}-{Path(source).stem}")
-            if any(other.folder == folder for other in runs.values()):
-                raise ConfigError(f"Two teachers are called {Path(source).stem}; rename one.")
-            runs[name] = Run(_of_teacher(source, self.config), self.root, folder)
-        return runs
-
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let nobody else train in the folder, such as the pod that this one is to replace.
@@ -128,16 +107,6 @@ class Run:
             yield
         finally:
             lock.release()
-
-    @property
-    def taught_by(self) -> list[str]:
-        """Checkpoints of the teachers."""
-        trained = {name: str(run.model.absolute()) for name, run in self.teachers.items()}
-        return [trained.get(name, name) for name in self._teaching]
-
-    @property
-    def _teaching(self) -> tuple[str, ...]:
-        return self.config.teaching.teachers if self.config.teaching else ()
 
     @property
     def watched(self) -> str:
@@ -236,13 +205,7 @@ class Run:
 
     @cached_property
     def _claimed(self) -> dict[str, object]:
-        ready = [name for name in self._teaching if name not in self.teachers]
-        trained = {name: run.config.model_dump(mode="json") for name, run in self.teachers.items()}
-        return (
-            self._described
-            | {"teachers": trained}
-            | origins([self.config.model.checkpoint, *ready], self.root)
-        )
+        return self._described | origins(self.config.checkpoints, self.root)
 
     def _differs(self) -> bool:
         """Whether what lies here was begun with something else."""
@@ -270,24 +233,3 @@ class Run:
             return False
         facts = [fact.model_dump(mode="json") for fact in self.facts]
         return bool(json.loads(file.read_text(encoding="utf-8"))["sets"] == facts)
-
-
-def _of_teacher(source: str, pupil: Config) -> Config:
-    """The configuration of a teacher, on its pupil's recordings."""
-    config = load(source)
-    _require_an_end(source, config, ())
-    shared = {name: getattr(pupil.training, name) for name in ("max_clips", "seed")}
-    training = config.training.model_copy(update=shared)
-    return config.model_copy(
-        update={"data": pupil.data, "windows": pupil.windows, "training": training}
-    )
-
-
-def _require_an_end(source: str, config: Config, pupils: tuple[str, ...]) -> None:
-    """Refuse a teacher who would have to be trained before itself."""
-    if source in pupils:
-        raise ConfigError(f"{source} would be taught by itself; take it out of its teachers.")
-    for name in config.teaching.teachers if config.teaching else ():
-        if name.startswith(TRAIN):
-            teacher = name.removeprefix(TRAIN)
-            _require_an_end(teacher, load(teacher), (*pupils, source))

@@ -30,6 +30,7 @@ from training.config import Config, Training
 from training.objective import Objective
 from training.probe import probe
 from training.sampling import Draws, Group, chances
+from training.teachers import gather
 from training.views import CentredWindows, TrainingWindows
 
 
@@ -39,7 +40,6 @@ def train(
     watched: datasets.Dataset,
     noises: Sequence[Samples],
     *,
-    teachers: Sequence[torch.nn.Module] = (),
     root: Path,
     run: Path,
     callbacks: Sequence[TrainerCallback] = (),
@@ -52,7 +52,6 @@ def train(
         watched: prepared clips to look at meanwhile; they decide only what `keep` and `patience`
             of the configuration say.
         noises: float32 arrays, for augmentation.
-        teachers: whose mean answer is learned, where the configuration has a teaching.
         root: where relative checkpoints are.
         run: folder of the run.
         callbacks: called by the Trainer as well.
@@ -72,8 +71,10 @@ def train(
     last = checkpoints.newest(run / CHECKPOINTS)
     arguments = _arguments(settings, run / CHECKPOINTS, resumes=last is not None)
     torch.nn.Module.to(model, arguments.device)
+    weights = np.full(len(groups), 1 / len(groups))
+    if config.sampling.balanced:
+        weights = chances(groups, config.sampling)
     if last is None and settings.probe_strength:
-        weights = np.full(len(groups), 1 / len(groups))
         with torch.autocast(
             model.device.type, torch.bfloat16, enabled=computes_in_bf16(settings.precision)
         ):
@@ -81,13 +82,21 @@ def train(
                 model,
                 CentredWindows(training, spec),
                 training["speaker"],
-                chances(groups, config.sampling) if config.sampling.balanced else weights,
+                weights,
                 batch_size=settings.batch_size,
                 strength=settings.probe_strength,
                 centring=settings.probe_centring,
             )
     if not settings.epochs:
         return model
+    teachers = gather(
+        config,
+        training,
+        weights,
+        root=root,
+        kept=run / CHECKPOINTS,
+        device=arguments.device,
+    )
     average = Average(model, settings.average_decay) if settings.keep == "average" else None
     trainer = _Trainer(
         draws,

@@ -220,7 +220,7 @@ def test_a_digest_is_of_bytes_and_labels(data: Path, tmp_path: Path) -> None:
     assert digest(recordings) != before
 
 
-@pytest.mark.parametrize("name", ["compact", "smoke", "teacher", "thesis"])
+@pytest.mark.parametrize("name", ["compact", "scratch", "smoke", "thesis", "tiny-en"])
 def test_the_shipped_configurations_are_valid(name: str) -> None:
     """Each loads by its name."""
     assert configuration.load(name).bundle.name.startswith("timbre-")

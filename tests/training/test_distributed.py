@@ -25,6 +25,7 @@ CHANGES = [
     "training.epochs=1",
     "training.learning_rate=1e-3",
     "evaluation.resamples=100",
+    'teaching.probes=[{checkpoint="checkpoint", layers=[0, 1]}]',
     *(
         f"model.overrides.{part}=0.0"
         for part in (

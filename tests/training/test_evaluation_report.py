@@ -305,10 +305,21 @@ def test_the_card_says_what_was_kept_and_drawn(
     assert sentence in card
     assert "to the power of 0.25" in card
     assert "40% of the loss is the distance from the mean answer of 2 teachers" in card
+    assert "frozen encoders" not in card
     assert "only from those that its corpus has clips of" not in card
     assert "only from those that its corpus has clips of" in report.model_card(
         CONFIG, evaluation, []
     )
+
+
+def test_the_card_says_which_teachers_are_probes(evaluation: Evaluation) -> None:
+    """Beside those that are trained models."""
+    probes = [config.Probe(checkpoint=name, layers=(1,)) for name in "bc"]
+    teaching = config.Teaching(teachers=("a",), probes=tuple(probes))
+    changed = CONFIG.model_copy(update={"teaching": teaching})
+    card = report.model_card(changed, evaluation, [])
+    assert "the mean answer of 3 teachers" in card
+    assert "frozen encoders under probes of the same clips: 2 of them" in card
 
 
 def _card(evaluation: Evaluation, **training: object) -> str:

@@ -65,11 +65,11 @@ class _Teacher(torch.nn.Module):
 
     def __init__(self, answer: torch.Tensor) -> None:
         super().__init__()
-        self.logits = answer
+        self._answer = answer
 
-    def forward(self, windows: torch.Tensor) -> _Teacher:
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
         assert windows.shape == (3, 10)
-        return self
+        return self._answer
 
 
 def _taught(logits: torch.Tensor, *answers: torch.Tensor, share: float = 1.0) -> torch.Tensor:

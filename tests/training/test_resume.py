@@ -40,6 +40,9 @@ balanced = true
 speed_probability = 1.0
 noise_probability = 1.0
 room_probability = 0.5
+[[teaching.probes]]
+checkpoint = "checkpoint"
+layers = [0, 1]
 """
 STEPS_AN_EPOCH = 6
 TIMEOUT_S = 300
@@ -65,7 +68,7 @@ def test_a_killed_training_ends_with_the_same_weights(data: Path, tmp_path: Path
     """To the bit, though it was killed in the middle of an epoch, and told to end in another.
 
     Everything that chance has a say in is on: balanced drawing, augmentation, dropout; and the
-    result is the average over the steps, which must go on as well.
+    result is the average over the steps, which must go on as well, taught by the same teachers.
     """
     config = tmp_path / "config.toml"
     config.write_text(CONFIG)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
+from transformers import AutoConfig, AutoModel
 
 from training import model as models
 from training import pipeline
@@ -18,14 +21,15 @@ from training.config import (
     ConfigError,
     Identity,
     Model,
+    Probe,
     Teaching,
     Training,
     Windows,
 )
 from training.data import prepare
-from training.data_settings import Data
 from training.recording import LABELS
 from training.run import Run
+from training.teachers import Probed, gather
 from training.views import CentredWindows
 
 PLAIN = Augmentation.model_validate(
@@ -107,78 +111,102 @@ def test_who_is_taught_comes_to_answer_like_the_teacher(teacher: Run) -> None:
     assert after < before / 2
 
 
-def _teacher_toml(folder: Path, text: str = "") -> str:
-    """A configuration of a teacher, as `teachers` names one that is trained first."""
-    file = folder / "mentor.toml"
-    file.write_text(
-        '[bundle]\nname = "mentor"\nversion = "1.0.0"\nlicence = "For tests only"\n'
-        '[model]\ncheckpoint = "checkpoint"\n[training]\nepochs = 0\n' + text
+def test_somebody_has_to_teach() -> None:
+    """A section that names nobody is a slip."""
+    with pytest.raises(ValidationError, match="name a model in teachers, or a checkpoint in prob"):
+        Teaching()
+
+
+PROBE = Probe(checkpoint="checkpoint", layers=(0, 1), strength=1.0)
+
+
+class TestProbed:
+    """A frozen encoder that teaches by what a probe of it learned."""
+
+    @pytest.fixture
+    def clips(self, teacher: Run) -> datasets.Dataset:
+        """Of training."""
+        return prepare(teacher.sets["train"], teacher.cache)
+
+    @pytest.fixture
+    def batch(self, teacher: Run, clips: datasets.Dataset) -> torch.Tensor:
+        """The middle window of each."""
+        windows = CentredWindows(clips, teacher.config.windows.spec)
+        return torch.from_numpy(np.stack([windows[i]["input_values"] for i in range(len(windows))]))
+
+    def test_it_has_learned_the_clips(
+        self, teacher: Run, clips: datasets.Dataset, batch: torch.Tensor, tmp_path: Path
+    ) -> None:
+        """As the probe does that a model starts from."""
+        said = _gathered(teacher, clips, tmp_path, PROBE)(batch)
+        assert np.mean(said.argmax(dim=1).numpy() == np.array(clips["label"])) > 0.5
+
+    def test_layers_stand_side_by_side(
+        self, data: Path, tmp_path: Path, batch: torch.Tensor
+    ) -> None:
+        """The head weighs the mean over time of each; others above them change nothing."""
+        configuration = AutoConfig.from_pretrained(data / "checkpoint", num_hidden_layers=3)
+        AutoModel.from_config(configuration).save_pretrained(tmp_path / "deep")
+        probe = Probed(Probe(checkpoint=str(tmp_path / "deep"), layers=(2, 0)), data)
+        whole = AutoModel.from_pretrained(tmp_path / "deep").eval()
+        with torch.no_grad():
+            said = probe(batch[:1])
+            heard = whole(batch[:1], output_hidden_states=True).hidden_states
+        expected = probe.head(torch.cat([heard[2].mean(dim=1), heard[0].mean(dim=1)], dim=1))
+        assert torch.allclose(said, expected, atol=1e-5)
+
+    def test_layers_that_are_not_there_are_refused(self, data: Path) -> None:
+        """The message says how many there are."""
+        Probed(PROBE, data)
+        with pytest.raises(ConfigError, match="checkpoint has layers 1 to 1, no layer 2"):
+            Probed(PROBE.model_copy(update={"layers": (0, 2)}), data)
+
+    def test_who_resumes_has_the_same_teachers(
+        self,
+        teacher: Run,
+        clips: datasets.Dataset,
+        batch: torch.Tensor,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """They are fitted once, and kept."""
+        first = _gathered(teacher, clips, tmp_path, PROBE)(batch)
+        monkeypatch.setattr(Probed, "fit", lambda *_, **__: pytest.fail("fitted again"))
+        assert torch.equal(_gathered(teacher, clips, tmp_path, PROBE)(batch), first)
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")
+    def test_a_model_learns_from_it(
+        self, teacher: Run, clips: datasets.Dataset, batch: torch.Tensor, tmp_path: Path
+    ) -> None:
+        """With nothing else to learn from, it comes to say of clips what the probe says."""
+        # The model has a head on the last layer only, so that it could say the same.
+        probe = Probe(checkpoint="checkpoint", layers=(1,), strength=0.01)
+        told = _gathered(teacher, clips, tmp_path, probe)(batch).softmax(dim=1).numpy()
+        runs = [
+            _run(
+                tmp_path / name,
+                teacher.root,
+                Teaching(probes=(probe,), share=1.0),
+                epochs=epochs,
+                probe_strength=0,
+                head_learning_rate=0.01,
+                checkpoint_steps=1000,
+            )
+            for name, epochs in (("before", 0), ("after", 30))
+        ]
+        for run in runs:
+            pipeline.train(run)
+        before, after = (np.abs(_answers(run) - told).mean() for run in runs)
+        assert after < before / 2
+
+
+def _gathered(run: Run, clips: datasets.Dataset, kept: Path, probe: Probe) -> torch.nn.Module:
+    (found,) = gather(
+        run.config.model_copy(update={"teaching": Teaching(probes=(probe,))}),
+        clips,
+        np.full(len(clips), 1 / len(clips)),
+        root=run.root,
+        kept=kept / "kept",
+        device=torch.device("cpu"),
     )
-    return f"train:{file}"
-
-
-@pytest.fixture
-def pupil(data: Path, tmp_path: Path) -> Run:
-    """A run whose teacher has to be trained, without one of the corpora."""
-    teaching = Teaching(teachers=(_teacher_toml(tmp_path),))
-    run = _run(tmp_path / "runs" / "pupil", data, teaching, max_steps=3, seed=3, max_clips=5)
-    config = run.config.model_copy(update={"data": Data(left_out_corpora=("corpus-two",))})
-    return Run(config, data, run.folder)
-
-
-def test_a_teacher_is_trained_on_what_its_pupil_is_trained_on(pupil: Run) -> None:
-    """In a folder beside the pupil's, with the same recordings, windows and seed."""
-    pipeline.train(pupil)
-    (mentor,) = pupil.teachers.values()
-    assert mentor.folder == pupil.folder.parent / "pupil-mentor"
-    assert pupil.taught_by == [str(mentor.model)]
-    assert mentor.model.is_dir()
-    assert {clip.corpus for clip in mentor.sets["train"]} == {"corpus-one"}
-    assert mentor.sets == pupil.sets
-    assert mentor.config.windows == pupil.config.windows
-    assert mentor.config.training.seed == 3
-    assert pupil.model.is_dir()
-
-
-def test_another_teacher_is_another_run(pupil: Run, tmp_path: Path) -> None:
-    """What was learned from one isn't taken for what another taught."""
-    pipeline.train(pupil)
-    _teacher_toml(tmp_path, "probe_strength = 1.0\n")
-    again = Run(pupil.config, pupil.root, pupil.folder)
-    with pytest.raises(ConfigError, match="holds a run of another configuration"):
-        pipeline.train(again)
-    before = (again.model / "model.safetensors").read_bytes()
-    pipeline.train(again, replace=True)
-    assert (again.model / "model.safetensors").read_bytes() != before
-
-
-def test_a_teacher_cannot_be_its_own(pupil: Run, tmp_path: Path) -> None:
-    """It would have to be trained before itself."""
-    name = _teacher_toml(tmp_path)
-    _teacher_toml(tmp_path, f"[teaching]\nteachers = [{name!r}]\n")
-    with pytest.raises(ConfigError, match=r"mentor\.toml would be taught by itself"):
-        pipeline.train(pupil)
-
-
-def test_a_teacher_can_have_one_trained_too(pupil: Run, tmp_path: Path) -> None:
-    """Each before its pupil, on the same clips."""
-    (tmp_path / "first").mkdir()
-    first = _teacher_toml(tmp_path / "first")
-    _teacher_toml(tmp_path, f"max_steps = 1\n[teaching]\nteachers = [{first!r}]\n")
-    text = (tmp_path / "mentor.toml").read_text().replace("epochs = 0", "epochs = 1")
-    (tmp_path / "mentor.toml").write_text(text)
-    pipeline.train(pupil)
-    (mentor,) = pupil.teachers.values()
-    (taught_first,) = mentor.teachers.values()
-    assert taught_first.folder == pupil.folder.parent / "pupil-mentor-mentor"
-    assert taught_first.model.is_dir()
-    assert taught_first.sets == pupil.sets
-
-
-def test_two_teachers_of_one_name_are_refused(pupil: Run, tmp_path: Path) -> None:
-    """They would be trained in the same folder, and one of them never heard."""
-    (tmp_path / "other").mkdir()
-    names = (_teacher_toml(tmp_path), _teacher_toml(tmp_path / "other"))
-    config = pupil.config.model_copy(update={"teaching": Teaching(teachers=names)})
-    with pytest.raises(ConfigError, match="Two teachers are called mentor; rename one"):
-        pipeline.train(Run(config, pupil.root, pupil.folder))
+    return found

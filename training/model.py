@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoConfig, AutoModelForAudioClassification
+from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification
 
 from training import config
 from training.config import TINY_EN, ConfigError
 from training.recording import LABELS
-from training.whisper import fetch
+from training.whisper import fetch, of_spectrogram
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -136,6 +136,23 @@ def load(checkpoint: str, root: Path) -> PreTrainedModel:
     if tuple((model.config.id2label or {}).values()) != LABELS:
         raise ConfigError(f"The model in {checkpoint} has not the labels {', '.join(LABELS)}.")
     return model
+
+
+def encoder(checkpoint: str, root: Path) -> PreTrainedModel:
+    """Load an encoder that teaches, in float32, without a head; a Whisper's comes to hear samples.
+
+    Raises:
+        ConfigError: there is no such folder, or it lacks weights.
+    """
+    source = find(checkpoint, root)
+    spectral = AutoConfig.from_pretrained(source).model_type == "whisper"
+    model: PreTrainedModel
+    model, loading = AutoModel.from_pretrained(
+        source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
+    if missing := sorted(set(loading["missing_keys"]) - {MASK}):
+        raise ConfigError(f"{checkpoint} has no {missing[0]}, so it would teach at random.")
+    return of_spectrogram(model.get_encoder()) if spectral else model
 
 
 def transformer(model: PreTrainedModel) -> tuple[torch.nn.ModuleList, torch.nn.Module]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
 
 from training import config, launch
 from training import model as models
@@ -46,7 +45,7 @@ class Probed(torch.nn.Module):
         root: where relative checkpoints are.
 
     Raises:
-        ConfigError: there is no such checkpoint, or it has not these layers.
+        ConfigError: there is no such checkpoint, or it has not these layers or all weights.
     """
 
     def __init__(self, settings: config.Probe, root: Path) -> None:
@@ -137,9 +136,7 @@ def gather(
 
 def _cut(settings: config.Probe, root: Path) -> PreTrainedModel:
     """The frozen encoder without the layers above the highest that is heard."""
-    encoder: PreTrainedModel = AutoModel.from_pretrained(
-        models.find(settings.checkpoint, root), dtype=torch.float32, use_safetensors=True
-    ).eval()
+    encoder: PreTrainedModel = models.encoder(settings.checkpoint, root).eval()
     layers, _ = models.transformer(encoder)
     if (top := max(settings.layers)) > len(layers):
         raise config.ConfigError(

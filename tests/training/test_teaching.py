@@ -161,6 +161,14 @@ class TestProbed:
         with pytest.raises(ConfigError, match="checkpoint has layers 1 to 1, no layer 2"):
             Probed(PROBE.model_copy(update={"layers": (0, 2)}), data)
 
+    def test_it_does_not_teach_at_random(self, data: Path, tmp_path: Path) -> None:
+        """A checkpoint without all weights is refused."""
+        encoder = AutoModel.from_pretrained(data / "checkpoint")
+        weights = {k: w for k, w in encoder.state_dict().items() if "layers.0.attention" not in k}
+        encoder.save_pretrained(tmp_path / "half", state_dict=weights)
+        with pytest.raises(ConfigError, match=r"half has no encoder\.layers\.0\.attention"):
+            Probed(PROBE.model_copy(update={"checkpoint": str(tmp_path / "half")}), data)
+
     def test_who_resumes_has_the_same_teachers(
         self,
         teacher: Run,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModel, PreTrainedModel, TrainingArguments
+from transformers import AutoModel, PreTrainedModel, TrainingArguments
 
 from training import checkpoints, data, digests, launch
 from training import model as models
@@ -27,7 +27,7 @@ from training.recording import Recording
 from training.sampling import Draws, Group
 from training.train import TellEpoch, computes_in_bf16
 from training.views import CentredWindows, TrainingWindows
-from training.whisper import WaveformWhisperEncoder, of_spectrogram
+from training.whisper import WaveformWhisperEncoder
 
 ERRORS = "errors.json"
 WEIGHTS = "model.safetensors"
@@ -63,7 +63,7 @@ def distil(config: DistilConfig, *, root: Path, run: Path, out: Path) -> dict[st
             raise ConfigError(f"{out} is there already; remove it, or give another --out.")
         training = data.prepare(sets["train"], cache)
         held_out = data.prepare(sets["development"], cache)
-        teacher = _teacher(settings, root)
+        teacher = models.encoder(settings.teacher, root)
     torch.manual_seed(settings.seed)
     pair = Pair(_student(settings, root, teacher), teacher, settings)
     imitator = Imitator(pair, settings)
@@ -171,18 +171,6 @@ def _claim(config: DistilConfig, sets: dict[str, list[Recording]], root: Path, r
     if launch.is_first():
         run.mkdir(parents=True, exist_ok=True)
         _write(claim, ours)
-
-
-def _teacher(settings: Imitation, root: Path) -> PreTrainedModel:
-    source = models.find(settings.teacher, root)
-    spectral = AutoConfig.from_pretrained(source).model_type == "whisper"
-    model: PreTrainedModel
-    model, loading = AutoModel.from_pretrained(
-        source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-    )
-    if missing := sorted(set(loading["missing_keys"]) - {"masked_spec_embed"}):
-        raise ConfigError(f"{settings.teacher} has no {missing[0]}, so it would teach at random.")
-    return of_spectrogram(model.get_encoder()) if spectral else model
 
 
 def _student(settings: Imitation, root: Path, teacher: PreTrainedModel) -> PreTrainedModel:

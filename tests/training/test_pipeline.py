@@ -20,6 +20,7 @@ from training.config import (
     Evaluation,
     Identity,
     Model,
+    Probe,
     Teaching,
     Training,
     Windows,
@@ -236,6 +237,7 @@ def test_a_replaced_run_keeps_the_report_of_its_data(run: Run, tmp_path: Path) -
 CHANGES = {
     "checkpoint": "checkpoint/config.json",
     "teacher": "teacher/weights",
+    "probe": "probe/weights",
     "noise": "noise/rain.wav",
     "watched set": "speech/three-sad.flac",
 }
@@ -248,9 +250,12 @@ def test_a_checkpoint_is_not_resumed_from_another_start(
     """The configuration is the same, but not what it names, or how many share the work."""
     root = tmp_path / "data"
     shutil.copytree(data, root)
-    (root / "teacher").mkdir()
-    (root / "teacher" / "weights").touch()
-    config = CONFIG.model_copy(update={"teaching": Teaching(teachers=("teacher",))})
+    for name in ("teacher", "probe"):
+        (root / name).mkdir()
+        (root / name / "weights").touch()
+    probes = (Probe(checkpoint="probe", layers=(1,)),)
+    teaching = Teaching(teachers=("teacher",), probes=probes)
+    config = CONFIG.model_copy(update={"teaching": teaching})
 
     def begin() -> None:
         Run(config, root, tmp_path / "run").take(replace=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,6 +24,12 @@ from benchmarks.peers.environment import ROOT
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 15.0
 POLL_S = 0.05
+
+PORTS = range(20_000, 30_000)
+"""Below the ports that systems choose themselves, 32,768 and up, and Kubernetes' node ports."""
+
+_PORTS = itertools.cycle(random.sample(PORTS, len(PORTS)))
+"""In an order of this process's own: others beside it start elsewhere."""
 
 
 class NotServing(Exception):
@@ -69,11 +77,17 @@ def _spent(process: psutil.Process) -> float:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Find a port that nobody listens on, another each time.
+
+    The system's own choice would be handed out again, to a connection or another server, in the
+    seconds that a server takes to start; these are given only to those who ask for them.
+    """
+    for port in itertools.islice(_PORTS, len(PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise NotServing(f"No port of {PORTS.start} to {PORTS.stop - 1} is free.")
 
 
 @contextmanager

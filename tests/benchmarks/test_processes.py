@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
 import sys
 import textwrap
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.peers.processes import NotServing, family, free_port, serving
+from benchmarks.peers import processes
+from benchmarks.peers.processes import PORTS, NotServing, family, free_port, serving
 
 SERVER = textwrap.dedent(
     """
@@ -20,6 +23,24 @@ SERVER = textwrap.dedent(
     """
 )
 """With a child that has left its group."""
+
+
+def test_a_port_stays_free_until_it_is_listened_on() -> None:
+    """Neither the system's own choices nor the next ask give it to anybody else."""
+    given = {free_port() for _ in range(1000)}
+    assert len(given) == 1000
+    assert given < set(PORTS)
+
+
+def test_a_port_that_is_listened_on_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is taken, and an end of them is said."""
+    taken, free = free_port(), free_port()
+    monkeypatch.setattr(processes, "_PORTS", itertools.cycle([taken, free]))
+    with socket.create_server(("127.0.0.1", taken)):
+        assert free_port() == free
+        monkeypatch.setattr(processes, "_PORTS", itertools.cycle([taken]))
+        with pytest.raises(NotServing, match="No port of 20000 to 29999 is free"):
+            free_port()
 
 
 @pytest.mark.parametrize("end", [None, KeyboardInterrupt, RuntimeError])

@@ -18,6 +18,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
+from benchmarks.peers.processes import free_port
 from service.bundle import DEFAULT_BUNDLE, Bundle
 from service.cli import main
 from service.cli import serve as serve_module
@@ -26,19 +27,12 @@ from tests.support.tokens import FIRST, Secret
 
 ROOT = Path(__file__).parents[2]
 START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import service.cli as cli; cli.main()"
+SERVING = '"message": "serving '
 
 
 def timbre(*arguments: object) -> Result:
     """Run `timbre` in this process."""
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class Server:
@@ -48,20 +42,22 @@ class Server:
         self.process = process
         self.url = url
         self.log: list[str] = []
-        self._serving = threading.Event()
+        self._serving_or_ended = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
 
     def wait_until_ready(self) -> None:
-        """Wait for the line that says what is served."""
-        assert self._serving.wait(timeout=60), self.log
-        assert httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200, self.log
+        """Wait for the line that says what is served, or the end of what it says."""
+        self._serving_or_ended.wait(timeout=60)
+        assert any(SERVING in line for line in self.log), "".join(self.log)
+        assert httpx.get(f"{self.url}/readyz", timeout=30).status_code == 200, "".join(self.log)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.log.append(line)
-            if '"message": "serving ' in line:
-                self._serving.set()
+            if SERVING in line:
+                self._serving_or_ended.set()
+        self._serving_or_ended.set()
 
 
 @contextmanager

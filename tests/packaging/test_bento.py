@@ -17,6 +17,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from benchmarks.peers.processes import free_port
 from service.bundle import DEFAULT_BUNDLE, open_bundle
 from service.settings import Settings, load
 from tests.support.audio import encoded, speech_like
@@ -47,13 +48,6 @@ def bento(home: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return folder
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _still_open_after(seconds: float, port: int) -> bool:
@@ -120,7 +114,7 @@ def test_bentoml_can_make_an_image_of_it(bento: Path) -> None:
 
 def test_it_serves_from_any_folder(bento: Path, home: Mapping[str, str], tmp_path: Path) -> None:
     """Started elsewhere, it classifies a clip with the embedded model and ends with 0."""
-    port, internal_port = _free_port(), _free_port()
+    port, internal_port = free_port(), free_port()
     command = [*BENTOML, "serve", str(bento), "--host", "127.0.0.1", "--port", str(port)]
     with subprocess.Popen(
         command,
@@ -157,7 +151,7 @@ def test_it_ends_when_its_bundle_is_wrong(
     bento: Path, home: Mapping[str, str], tmp_path: Path
 ) -> None:
     """The supervisor doesn't stay without a worker: the container ends, and says why."""
-    command = [*BENTOML, "serve", str(bento), "--host", "127.0.0.1", "--port", str(_free_port())]
+    command = [*BENTOML, "serve", str(bento), "--host", "127.0.0.1", "--port", str(free_port())]
     ended = subprocess.run(
         command,
         cwd=tmp_path,

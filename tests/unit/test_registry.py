@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.peers.processes import free_port
 from service import registry as registry_module
 from service.bundle import CARD, MANIFEST, open_bundle
 from service.domain import BundleError
@@ -359,9 +359,7 @@ def test_unreadable_credentials_are_named(tmp_path: Path, docker: Path) -> None:
 
 def test_an_unreachable_registry_is_named(tmp_path: Path) -> None:
     """Nobody listens: the system's reason and what to try, soon."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     start = time.monotonic()
     with pytest.raises(BundleError) as caught:
         pull(f"oci://127.0.0.1:{port}/model:1", tmp_path / "got")

@@ -23,6 +23,9 @@ class Runner(Protocol):
     def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
         """Score inputs in one engine call: float32 [labels] for each."""
 
+    def sizes(self, max_batch: int) -> Sequence[int]:
+        """Tell the batches that it is called with, `max_batch` at most, the largest first."""
+
     def warm_up(self, max_batch: int) -> float:
         """Run every batch size, so that no caller waits for a compilation; seconds a window."""
 
@@ -42,6 +45,11 @@ class Wav2Vec2Runner:
         """
         return list(self.runtime(np.stack(windows)))
 
+    def sizes(self, max_batch: int) -> Sequence[int]:
+        """Tell the batches that it is called with: the runtime's own, or any up to `max_batch`."""
+        made_for = [size for size in self.runtime.batches if size <= max_batch]
+        return made_for or range(max_batch, 0, -1)
+
     def warm_up(self, max_batch: int) -> float:
         """Run every batch size once on each stream, so that no caller waits for a compilation.
 
@@ -53,9 +61,9 @@ class Wav2Vec2Runner:
         """
         manifest = self.bundle.manifest
         window = np.zeros(manifest.audio.window.window, np.float32)
-        batch = [window] * max_batch
+        sizes = self.sizes(max_batch)
         # Streams take turns, so as many calls in a row as there are streams reach each of them.
-        for size in range(1, max_batch + 1):
+        for size in sizes:
             for _ in range(self.runtime.streams):
                 logits = self([window] * size)
                 if logits[0].shape != (len(manifest.labels),):
@@ -65,8 +73,8 @@ class Wav2Vec2Runner:
                         "export it again."
                     )
         started = time.perf_counter()
-        self(batch)
-        return (time.perf_counter() - started) / max_batch
+        self([window] * sizes[0])
+        return (time.perf_counter() - started) / sizes[0]
 
 
 Seat: TypeAlias = tuple[Runner, Samples]

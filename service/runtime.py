@@ -10,7 +10,9 @@ import math
 import os
 import queue
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +34,9 @@ class Runtime(Protocol):
     streams: int
     threads: int
     """Over all streams."""
+    batches: Sequence[int]
+    """Windows in a call that it is made for, the largest first and 1 the last; others are cut into
+    these. None where any number is as good."""
 
     def __call__(self, windows: Samples) -> Logits:
         """Score windows: float32 [batch, samples] → float32 [batch, labels]."""
@@ -197,10 +202,13 @@ class OpenVINORuntime:
         self.threads = threads
         hint = "bf16" if precision == "bf16" else "f32"
         small = model.with_suffix(".bin").stat().st_size <= FIXED_BYTES
-        self._networks = {
-            batch: Network(model, streams=streams, threads=threads, hint=hint, batch=batch)
-            for batch in (batches if small else (None,))
-        }
+        self.batches: Sequence[int] = tuple(batches) if small else ()
+        compiling = partial(Network, model, streams=streams, threads=threads, hint=hint)
+        sizes = self.batches or (None,)
+        # Side by side, as to compile one is mostly the work of one CPU, and a start waits for all.
+        with ThreadPoolExecutor(threads) as pool:
+            networks = pool.map(lambda batch: compiling(batch=batch), sizes)
+            self._networks = dict(zip(sizes, networks, strict=True))
 
     def __call__(self, windows: Samples) -> Logits:
         """Score windows; see `Runtime`."""
@@ -217,6 +225,7 @@ class TorchRuntime:
 
     name = "torch"
     streams = 1
+    batches: Sequence[int] = ()
 
     def __init__(self, folder: Path) -> None:
         import torch

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,7 @@ class Shared:
     name = "shared"
     streams = 1
     threads = 1
+    batches: Sequence[int] = ()
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

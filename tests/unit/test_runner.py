@@ -26,8 +26,9 @@ class TakingTurns:
     name = "turns"
     threads = 1
 
-    def __init__(self, streams: int, labels: int) -> None:
+    def __init__(self, streams: int, labels: int, batches: Sequence[int] = ()) -> None:
         self.streams = streams
+        self.batches = batches
         self.sizes: list[set[int]] = [set() for _ in range(streams)]
         self._labels = labels
         self._calls = 0
@@ -53,6 +54,10 @@ class Noting:
         """Score windows."""
         self.calls.append([float(window[0]) for window in windows])
         return [np.array([self._name, window[0]], np.float32) for window in windows]
+
+    def sizes(self, max_batch: int) -> Sequence[int]:
+        """Take any."""
+        return range(max_batch, 0, -1)
 
     def warm_up(self, max_batch: int) -> float:  # noqa: ARG002
         """Stay cold."""
@@ -86,6 +91,19 @@ def test_every_stream_is_warmed_up_with_every_batch_size(tmp_path: Path, streams
     runtime = TakingTurns(streams, len(bundle.manifest.labels))
     Wav2Vec2Runner(bundle, runtime, "fp32").warm_up(MAX_BATCH)
     assert runtime.sizes == [set(range(1, MAX_BATCH + 1))] * streams
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(8, [8, 4, 1]), (7, [4, 1]), (64, [8, 4, 1])])
+def test_batches_are_those_that_the_runtime_is_made_for(
+    tmp_path: Path, most: int, sizes: list[int]
+) -> None:
+    """Up to the setting's; no other is warmed up, and nobody starts later for it."""
+    bundle = tiny_bundle(tmp_path)
+    runtime = TakingTurns(1, len(bundle.manifest.labels), batches=(8, 4, 1))
+    runner = Wav2Vec2Runner(bundle, runtime, "fp32")
+    assert runner.sizes(most) == sizes
+    runner.warm_up(most)
+    assert runtime.sizes == [set(sizes)]
 
 
 def test_a_model_with_other_labels_is_refused(tmp_path: Path) -> None:

@@ -176,6 +176,7 @@ class Instant:
     name = "instant"
     streams = 1
     threads = 1
+    batches: Sequence[int] = ()
 
     def __init__(self, labels: int) -> None:
         self.calls = 0

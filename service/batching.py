@@ -19,6 +19,7 @@ from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from service.domain import DeadlineExceeded, EngineFailed, NotReady, TimbreError
+from service.priority import give_way
 from service.rates import Pace
 
 Item = TypeVar("Item")
@@ -145,7 +146,7 @@ class Batcher(Generic[Item, Answer]):
         self._max_batch = max_batch
         self._observer = observer or BatchObserver()
         self._clock = clock
-        self._pool = ThreadPoolExecutor(streams, thread_name_prefix="engine")
+        self._pool = ThreadPoolExecutor(streams, thread_name_prefix="engine", initializer=give_way)
         # Clips with items waiting, next turn first. A clip that has given an item goes to the end,
         # where new clips join too: who waits, waits for one item of each clip before it.
         self._line: deque[_Clip[Item, Answer]] = deque()

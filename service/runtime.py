@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from service.domain import BundleError, Logits, Samples
 from service.manifest import Precision
+from service.priority import give_way
 
 if TYPE_CHECKING:
     import openvino
@@ -132,16 +133,19 @@ class Network:
                 shape = network.input(0).partial_shape
                 shape[0] = batch
                 network.reshape(shape)
-            compiled = core.compile_model(
-                network,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": hint,
-                    "ENABLE_CPU_PINNING": False,
-                    "NUM_STREAMS": streams,
-                    "INFERENCE_NUM_THREADS": threads,
-                },
-            )
+            # The threads that it computes with inherit this one's priority.
+            with ThreadPoolExecutor(1, initializer=give_way) as thread:
+                compiled = thread.submit(
+                    core.compile_model,
+                    network,
+                    "CPU",
+                    {
+                        "INFERENCE_PRECISION_HINT": hint,
+                        "ENABLE_CPU_PINNING": False,
+                        "NUM_STREAMS": streams,
+                        "INFERENCE_NUM_THREADS": threads,
+                    },
+                ).result()
         except RuntimeError as error:
             raise BundleError(f"OpenVINO cannot load {model.name}: {error}") from error
         computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()

@@ -31,6 +31,7 @@ from service.fallback import Switch
 from service.manifest import Manifest
 from service.metrics import Metrics
 from service.precision import Choice
+from service.priority import give_way
 from service.runner import Runner, Seat, run_each
 from service.settings import Settings
 
@@ -129,7 +130,9 @@ class Serving:
         )
         self._switch = Switch(settings.fallback_queue_s)
         self._decoder = decoder
-        self._hearers = ThreadPoolExecutor(settings.decoder_processes, thread_name_prefix="hear")
+        self._hearers = ThreadPoolExecutor(
+            settings.decoder_processes, thread_name_prefix="hear", initializer=give_way
+        )
         self._listening: dict[int, float] = {}
         self._inside = 0
         self._empty = asyncio.Event()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,6 +26,7 @@ from hypothesis import strategies as st
 
 from service.batching import Batched, Batcher, BatchObserver, DispatchReason, DropReason
 from service.domain import DeadlineExceeded, EngineFailed, NotReady
+from service.priority import NICENESS
 
 PATIENCE_S = 30
 """Real seconds after which a test that hangs fails."""
@@ -815,6 +818,22 @@ def test_the_longest_run_is_known_while_it_lasts() -> None:
         assert stage.batcher.longest_run_s == 0
 
     play(story, streams=2)
+
+
+def test_the_engine_gives_way_to_the_event_loop() -> None:
+    """Its threads have a lower priority, or they would delay those who only ask for an answer."""
+
+    async def story() -> None:
+        priorities: Batcher[int, int] = Batcher(
+            lambda threads: [os.getpriority(os.PRIO_PROCESS, thread) for thread in threads],
+            streams=1,
+            max_batch=1,
+        )
+        batched = await priorities.submit([0], deadline=time.monotonic() + PATIENCE_S)
+        assert batched.answers == (os.getpriority(os.PRIO_PROCESS, 0) + NICENESS,)
+        await priorities.close()
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize(("streams", "max_batch"), [(0, 1), (1, 0)])

@@ -139,7 +139,7 @@ def load(checkpoint: str, root: Path) -> PreTrainedModel:
 
 
 def encoder(checkpoint: str, root: Path) -> PreTrainedModel:
-    """Load an encoder that teaches, in float32, without a head; a Whisper's comes to hear samples.
+    """Load an encoder as it is, in float32, without a head; a Whisper's comes to hear samples.
 
     Raises:
         ConfigError: there is no such folder, or it lacks weights.
@@ -151,7 +151,7 @@ def encoder(checkpoint: str, root: Path) -> PreTrainedModel:
         source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
     if missing := sorted(set(loading["missing_keys"]) - {MASK}):
-        raise ConfigError(f"{checkpoint} has no {missing[0]}, so it would teach at random.")
+        raise ConfigError(f"{checkpoint} has no {missing[0]}: what it hears would be random.")
     return of_spectrogram(model.get_encoder()) if spectral else model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, WhisperConfig, WhisperModel
 
 from service.domain import SAMPLE_RATE, Samples, WindowSpec
@@ -134,15 +136,28 @@ class TestFeatures:
         with pytest.raises(ConfigError, match=r"No checkpoint in .*nowhere"):
             checkpoint("nowhere", tmp_path, SPEC)
 
-    def test_a_model_that_hears_no_samples_is_refused(self, tmp_path: Path) -> None:
-        """Whisper takes a spectrogram: a probe of it on samples would be of nothing."""
+    def test_a_whisper_comes_to_hear_samples(self, tmp_path: Path, hear: Hear) -> None:
+        """As OpenAI's checkpoints are, which take spectrograms of 30 s."""
         size = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 16}
         heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1}
         tokens = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
         settings: dict[str, Any] = {**size, **heads, **tokens, "decoder_start_token_id": 0}
         WhisperModel(WhisperConfig(**settings)).save_pretrained(tmp_path)
-        with pytest.raises(ConfigError, match="hears no samples"):
-            checkpoint(str(tmp_path), tmp_path, SPEC)
+        probe = checkpoint(str(tmp_path), tmp_path, SPEC)
+        layers = [probe.extract(*hear(speech_like(2.0, seed))) for seed in range(2)]
+        assert layers[0].shape == (2, 8)
+        assert not np.allclose(layers[0], layers[1])
+
+    def test_a_checkpoint_that_lacks_weights_is_refused(self, data: Path, tmp_path: Path) -> None:
+        """Its layers would be of random weights, and so would the figures."""
+        shutil.copytree(data / "checkpoint", tmp_path / "half")
+        weights = load_file(tmp_path / "half" / "model.safetensors")
+        kept = {
+            name: weight for name, weight in weights.items() if "feature_projection" not in name
+        }
+        save_file(kept, tmp_path / "half" / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ConfigError, match=r"half has no feature_projection.*random"):
+            checkpoint("half", tmp_path, SPEC)
 
 
 class TestExtraction:

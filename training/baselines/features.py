@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torchaudio
 from numpy.typing import NDArray
-from transformers import AutoModel
 
 from service.domain import SAMPLE_RATE, Samples, WindowSpec
 from service.voice import FRAME
@@ -119,7 +118,7 @@ def layers(name: str, version: str, encode: Encode, spec: WindowSpec) -> Feature
 
 
 def checkpoint(source: str, root: Path, spec: WindowSpec) -> Features:
-    """`layers` of a checkpoint that hears samples: wav2vec2 and its kind, or `training.whisper`.
+    """`layers` of a checkpoint: wav2vec2 and its kind, or a Whisper, which comes to hear samples.
 
     Args:
         source: as a configuration names a checkpoint: a folder, or a model of a hub.
@@ -127,17 +126,9 @@ def checkpoint(source: str, root: Path, spec: WindowSpec) -> Features:
         spec: windows to hear it through.
 
     Raises:
-        ConfigError: no such folder, or its model wants something else than samples.
+        ConfigError: there is no such folder, or it lacks weights.
     """
-    model = AutoModel.from_pretrained(
-        models.find(source, root), dtype=torch.float32, use_safetensors=True
-    )
-    if model.main_input_name != "input_values":
-        raise ConfigError(
-            f"{source} is a {model.config.model_type}, which hears no samples; "
-            "give a checkpoint whose input is input_values."
-        )
-    model.eval()
+    model = models.encoder(source, root).eval()
 
     def encode(windows: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():

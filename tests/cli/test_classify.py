@@ -384,6 +384,8 @@ def test_interrupt_ends_at_once_with_what_is_done(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import service.cli as c; c.main()"
+        # A shell has it ignored in what it starts in the background, tests among it.
+        code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); " + code
         with subprocess.Popen(
             [sys.executable, "-c", code, "classify", str(tmp_path), "--url", url, "--jobs", "1"],
             stdout=subprocess.PIPE,

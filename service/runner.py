@@ -23,9 +23,6 @@ class Runner(Protocol):
     def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
         """Score inputs in one engine call: float32 [labels] for each."""
 
-    def sizes(self, max_batch: int) -> Sequence[int]:
-        """Tell the batches that it is called with, `max_batch` at most, the largest first."""
-
     def warm_up(self, max_batch: int) -> float:
         """Run every batch size, so that no caller waits for a compilation; seconds a window."""
 
@@ -45,13 +42,10 @@ class Wav2Vec2Runner:
         """
         return list(self.runtime(np.stack(windows)))
 
-    def sizes(self, max_batch: int) -> Sequence[int]:
-        """Tell the batches that it is called with: the runtime's own, or any up to `max_batch`."""
-        made_for = [size for size in self.runtime.batches if size <= max_batch]
-        return made_for or range(max_batch, 0, -1)
-
     def warm_up(self, max_batch: int) -> float:
         """Run every batch size once on each stream, so that no caller waits for a compilation.
+
+        Where the runtime cuts batches into sizes of its own, these are all there is to run.
 
         Returns:
             Seconds a window took, in one more of the largest batches.
@@ -61,7 +55,8 @@ class Wav2Vec2Runner:
         """
         manifest = self.bundle.manifest
         window = np.zeros(manifest.audio.window.window, np.float32)
-        sizes = self.sizes(max_batch)
+        made_for = [size for size in self.runtime.batches if size <= max_batch]
+        sizes = made_for or range(max_batch, 0, -1)
         # Streams take turns, so as many calls in a row as there are streams reach each of them.
         for size in sizes:
             for _ in range(self.runtime.streams):

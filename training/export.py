@@ -30,6 +30,7 @@ from service.voice import NAME as VOICE_ACTIVITY
 from training.config import Config, ConfigError
 from training.data import LABELS
 from training.evaluation.selective import FALLBACK
+from training.model import LogitsOnly
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,23 +59,11 @@ def write_weights(model: PreTrainedModel, folder: Path, window: int) -> None:
     model.float()
     with torch.no_grad():
         converted = openvino.convert_model(
-            _LogitsOnly(model), example_input={"input_values": torch.zeros(2, window)}
+            LogitsOnly(model), example_input={"input_values": torch.zeros(2, window)}
         )
     # The batch varies, the window never does: everything behind it has a known shape.
     converted.reshape({"input_values": openvino.PartialShape([-1, window])})
     openvino.save_model(converted, folder / OPENVINO, compress_to_fp16=True)
-
-
-class _LogitsOnly(torch.nn.Module):
-    """The model with one input and one output, which is all that is served."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(input_values).logits
-        return logits
 
 
 def runtimes(folder: Path) -> dict[RuntimeName, str]:

@@ -138,6 +138,19 @@ def load(checkpoint: str, root: Path) -> PreTrainedModel:
     return model
 
 
+class LogitsOnly(torch.nn.Module):
+    """A model with one input and one output, which is all that is served, and all that teaches."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """Logits [n, labels] of windows [n, samples]."""
+        logits: torch.Tensor = self.model(input_values).logits
+        return logits
+
+
 def encoder(checkpoint: str, root: Path) -> PreTrainedModel:
     """Load an encoder as it is, in float32, without a head; a Whisper's comes to hear samples.
 

@@ -24,19 +24,6 @@ FITTED = "teachers.safetensors"
 """What was fitted: a training that resumes has the same teachers without fitting them again."""
 
 
-class Trained(torch.nn.Module):
-    """A model that was trained here."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self._model = model
-
-    def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Logits [n, labels] of windows [n, samples]."""
-        logits: torch.Tensor = self._model(windows).logits
-        return logits
-
-
 class Probed(torch.nn.Module):
     """A frozen encoder under a logistic regression on the means over time of some layers.
 
@@ -130,7 +117,9 @@ def gather(
             save_file(heads.state_dict(), half)
             half.replace(kept / FITTED)
     heads.load_state_dict(load_file(kept / FITTED))
-    trained = [Trained(models.load(teacher, root)).to(device) for teacher in teaching.teachers]
+    trained = [
+        models.LogitsOnly(models.load(teacher, root)).to(device) for teacher in teaching.teachers
+    ]
     return [*trained, *probes]
 
 

@@ -24,7 +24,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from tests.support.audio import speech_like
 from training import whisper
 from training.config import ConfigError
-from training.export import _LogitsOnly
+from training.model import LogitsOnly
 from training.whisper import (
     LogMel,
     WaveformWhisper,
@@ -164,7 +164,7 @@ class TestClassifier:
         """Converted with its spectrogram, it gives the same logits for any batch."""
         with torch.no_grad():
             converted = openvino.convert_model(
-                _LogitsOnly(model), example_input={"input_values": torch.zeros(2, 16_000)}
+                LogitsOnly(model), example_input={"input_values": torch.zeros(2, 16_000)}
             )
             expected = model(windows).logits.numpy()
         converted.reshape({"input_values": openvino.PartialShape([-1, 16_000])})

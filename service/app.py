@@ -149,7 +149,7 @@ class Timbre:
         if settings.drain_s and threading.current_thread() is threading.main_thread():
             _drain_before_exit(self.serving, settings.drain_s)
 
-    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML's have no types
     async def keep(self) -> None:
         """Take what is loaded out of garbage collection, which would hold up every request.
 

@@ -59,7 +59,7 @@ class Server:
     @property
     def worker(self) -> psutil.Process:
         """The largest of its processes: in Timbre, the one with the model."""
-        return max(family(self.process), key=lambda member: member.memory_info().rss)
+        return largest(self.process)
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
@@ -67,6 +67,11 @@ def family(process: psutil.Process) -> list[psutil.Process]:
     with suppress(psutil.Error):
         return [process, *process.children(recursive=True)]
     return []
+
+
+def largest(process: psutil.Process) -> psutil.Process:
+    """Find the one with the most memory of a process and all its descendants."""
+    return max(family(process), key=lambda member: member.memory_info().rss)
 
 
 def _spent(process: psutil.Process) -> float:

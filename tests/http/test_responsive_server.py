@@ -8,10 +8,11 @@ from pathlib import Path
 import httpx
 import psutil
 
+from benchmarks.peers.processes import largest
 from service.bundle import Bundle
 from service.priority import NICENESS
 from tests.support.audio import encoded, speech_like
-from tests.support.server import PATIENCE_S, Server, serving
+from tests.support.server import PATIENCE_S, serving
 
 SPEECH = encoded(speech_like(2.0))
 TELLING = """
@@ -32,7 +33,7 @@ def test_threads_that_compute_give_way(tiny: Bundle, tmp_path: Path) -> None:
     with serving(tiny, tmp_path / "log", TIMBRE_DECODERS=1) as server:
         answer = httpx.post(f"{server.url}/v1/classify", content=SPEECH, timeout=PATIENCE_S)
         assert answer.status_code == 200
-        worker = _worker(server)
+        worker = largest(psutil.Process(server.process.pid))
         priorities = [
             os.getpriority(os.PRIO_PROCESS, thread.id)
             for thread in worker.threads()
@@ -50,9 +51,3 @@ def test_what_is_loaded_is_not_gone_through_for_garbage(tiny: Bundle, tmp_path: 
     kept = tmp_path / "kept"
     with serving(tiny, tmp_path / "log", PYTHONPATH=tmp_path, KEPT=kept):
         assert int(kept.read_text()) > 100_000
-
-
-def _worker(server: Server) -> psutil.Process:
-    """Find the process that serves: the largest of its family."""
-    family = psutil.Process(server.process.pid).children(recursive=True)
-    return max(family, key=lambda process: process.memory_info().rss)

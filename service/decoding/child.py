@@ -82,12 +82,12 @@ class Child:
 
     def check(self) -> None:
         """Raise Lost if it died, or said something unasked, since it was last used."""
-        self._socket.settimeout(0)
         try:
+            self._socket.settimeout(0)
             unasked = self._socket.recv(1)
         except BlockingIOError:
             return
-        except OSError:
+        except OSError:  # also of a socket that the pool has closed
             unasked = b""
         raise Unread("garbled" if unasked else "died")
 

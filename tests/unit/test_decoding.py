@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.audio import MAX_BODY_BYTES, MAX_DURATION_S, decode
-from service.decoding.child import MAX_SAMPLES
+from service.decoding.child import MAX_SAMPLES, Child
 from service.decoding.pool import MAX_FAILED_STARTS, MODULE, DecoderPool
 from service.decoding.process import (
     ANSWER,
@@ -386,6 +386,20 @@ class TestEnd:
             with pytest.raises(NotReady):
                 pool.decode(SPEECH)
             assert not pool._keeper.is_alive()
+
+    def test_a_clip_that_meets_the_end_is_told_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The process that it has just been given is gone by then, and its socket closed."""
+        with misbehaving_pool(1) as pool:
+            take = pool._take
+
+            def take_the_last() -> Child:
+                child = take()
+                pool.close()
+                return child
+
+            monkeypatch.setattr(pool, "_take", take_the_last)
+            with pytest.raises(NotReady):
+                pool.decode(SPEECH)
 
     def test_a_killed_server_leaves_no_process(self) -> None:
         """Idle ones see their socket closed; one that hangs is ended by the kernel."""

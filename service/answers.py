@@ -119,6 +119,7 @@ def _facts(model: Model, track: Track) -> ModelFacts:
         hop_s=manifest.audio.hop_s,
         runtime=runner.runtime.name,
         streams=runner.runtime.streams,
+        adaptive=runner.wide is not None,
         threads=runner.runtime.threads,
         precision=runner.precision,
         precision_choice=PrecisionChoice(

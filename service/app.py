@@ -205,11 +205,13 @@ def _load() -> Serving:
     metrics = Metrics()
     # They start while the model loads.
     decoders = DecoderPool(settings.decoder_processes, lost=metrics.decoder_lost)
-    model = _model(settings.bundle)
+    model = _model(settings.bundle, settings.engine_streams)
     metrics.model.info(_labels(model))
     fallback = None
     if settings.fallback_bundle is not None:
-        fallback = _model(settings.fallback_bundle)
+        # In one queue with the model, so in as many streams.
+        streams = model.classifier.runner.runtime.streams
+        fallback = _model(settings.fallback_bundle, streams)
         metrics.fallback.info(_labels(fallback))
     metrics.connections.set_function(lambda: float(len(crowd)))
     crowd.hung_up = metrics.hung_up
@@ -235,14 +237,14 @@ def _sender(serving: Serving) -> Sender | None:
     )
 
 
-def _model(folder: Path) -> Model:
-    """Open a bundle in the precision that is best here, and warm it up."""
+def _model(folder: Path, streams: int) -> Model:
+    """Open a bundle in the precision that is best here, in that many streams, and warm it up."""
     bundle = open_bundle(folder)
     choice = choose_precision(
         bundle,
         settings.precision,
         runtime=settings.runtime,
-        streams=settings.engine_streams,
+        streams=1 if settings.adaptive else streams,
         threads=settings.engine_threads,
         ungated=settings.ungated,
         cache=settings.cache or cache_folder(),
@@ -251,8 +253,9 @@ def _model(folder: Path) -> Model:
         bundle,
         runtime=settings.runtime,
         precision=choice.precision,
-        streams=settings.engine_streams,
+        streams=streams,
         threads=settings.engine_threads,
+        adaptive=settings.adaptive,
     )
     window_s = classifier.runner.warm_up(settings.max_batch)
     manifest = bundle.manifest

@@ -1,9 +1,11 @@
 """The adaptive batcher: clips' windows → batches for the engine → each clip's answers.
 
-It never waits for a batch to fill. The moment an engine stream is free it takes what is queued, so
-the batch follows the load by itself: small when quiet, `max_batch` when busy. It knows nothing of
-HTTP or of the model (an item is whatever `run` takes), and it belongs to one event loop, the only
-one to change its state; other threads only run the engine.
+It never waits for a batch to fill. The moment an engine stream is free it takes its share of what
+is queued, so the batch follows the load by itself: small when quiet, `max_batch` when busy. Where
+the engine can also give all its threads to one batch, it does so while there is less inside than
+there are streams. The batcher knows nothing of HTTP or of the model (an item is whatever `run`
+takes), and it belongs to one event loop, the only one to change its state; other threads only run
+the engine.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 DispatchReason: TypeAlias = Literal["idle", "backlog", "full", "retry"]
-"""Why a batch has its size: a stream was free on arrival, all that had queued behind a busy one,
-the most a batch may have, or alone because the batch it was in had failed."""
+"""Why a batch has its size: a stream was free on arrival, its share of what had queued behind busy
+ones, the most a batch may have, or alone because the batch it was in had failed."""
 
 DropReason: TypeAlias = Literal["cancelled", "deadline", "failed"]
 """Why a queued item never ran: its client left, its time was up, or its clip had failed already."""
@@ -126,7 +128,10 @@ class Batcher(Generic[Item, Answer]):
     """Shares `streams` engine streams among clips, one item of each clip in its turn.
 
     `run` gets 1 to `max_batch` items and returns one answer for each, in their order; it blocks,
-    and is called from up to `streams` threads at once. Deadlines are times of `clock`, in seconds.
+    and is called from up to `streams` threads at once. So does `run_wide`, if given, with the
+    threads of all streams: it is called where nothing runs and less is inside than there are
+    streams, and nothing else is started until it ends or more has come. Deadlines are times of
+    `clock`, in seconds.
     """
 
     def __init__(
@@ -135,6 +140,7 @@ class Batcher(Generic[Item, Answer]):
         *,
         streams: int,
         max_batch: int,
+        run_wide: Callable[[Sequence[Item]], Sequence[Answer]] | None = None,
         observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -142,6 +148,7 @@ class Batcher(Generic[Item, Answer]):
         if streams < 1 or max_batch < 1:
             raise ValueError(f"need a stream and a batch of 1, got {streams=}, {max_batch=}")
         self._run = run
+        self._run_wide = run_wide
         self._streams = streams
         self._max_batch = max_batch
         self._observer = observer or BatchObserver()
@@ -153,7 +160,9 @@ class Batcher(Generic[Item, Answer]):
         # Items of a failed batch: each runs alone, and before the line, as it has had its turn.
         self._suspects: deque[_Seat[Item, Answer]] = deque()
         self._in_line = 0
+        self._in_engine = 0
         self._started: dict[asyncio.Future[_Outcome[Answer]], float] = {}
+        self._wide: asyncio.Future[_Outcome[Answer]] | None = None
         # A stream's: the seconds are those it is kept from others, its way to the engine included.
         self._pace = Pace(PACE_MEMORY_S)
         self._closed = False
@@ -162,6 +171,11 @@ class Batcher(Generic[Item, Answer]):
     def queued(self) -> int:
         """Items that wait for the engine."""
         return self._in_line + len(self._suspects)
+
+    @property
+    def _few(self) -> bool:
+        """Whether less is inside than there are streams."""
+        return self.queued + self._in_engine < self._streams
 
     @property
     def items_per_s(self) -> float:
@@ -220,9 +234,10 @@ class Batcher(Generic[Item, Answer]):
         self._pool.shutdown()
 
     def _dispatch(self, reason: DispatchReason) -> None:
-        """Give every free stream a batch, as far as the queue goes."""
-        while len(self._started) < self._streams:
-            batch, alone = self._take()
+        """Give every free stream a batch, or one batch all of them, as far as the queue goes."""
+        while len(self._started) < self._streams and not (self._wide and self._few):
+            run_wide = None if self._started or not self._few else self._run_wide
+            batch, alone = self._take(streams=1 if run_wide else self._streams)
             if not batch:
                 return
             full = len(batch) == self._max_batch
@@ -230,22 +245,30 @@ class Batcher(Generic[Item, Answer]):
             now = self._clock()
             for clip, _ in batch:
                 clip.enter(now, len(batch), why)
+            self._in_engine += len(batch)
             self._observer.dispatched(len(batch), why)
             items = [clip.items[index] for clip, index in batch]
             future = asyncio.get_running_loop().run_in_executor(
-                self._pool, _timed, self._run, items, self._clock
+                self._pool, _timed, run_wide or self._run, items, self._clock
             )
             self._started[future] = now
+            if run_wide:
+                self._wide = future
             future.add_done_callback(partial(self._finished, batch))
 
-    def _take(self) -> tuple[list[_Seat[Item, Answer]], bool]:
-        """Take the next batch out of the queue, and whether it is one suspect, alone."""
+    def _take(self, streams: int) -> tuple[list[_Seat[Item, Answer]], bool]:
+        """Take the next batch of one of `streams`; and whether it is one suspect, alone."""
         while self._suspects:
             if not self._gone(self._suspects[0][0]):
                 return [self._suspects.popleft()], True
-        # A clip that finds several streams free is spread over them: on a CPU two half batches
-        # side by side end sooner than a whole one beside an idle core.
-        share = math.ceil(self.queued / (self._streams - len(self._started)))
+        # What is inside is spread over the streams, whether they are free together or in turns: on
+        # CPUs two half batches side by side end sooner than a whole one beside an idle core. A
+        # stream takes half of its share, as there a whole one is next to no faster, and later.
+        share = self._in_line
+        if streams > 1:
+            free = streams - len(self._started)
+            inside = self._in_line + self._in_engine
+            share = min(math.ceil(share / free), math.ceil(inside / (2 * streams)))
         batch: list[_Seat[Item, Answer]] = []
         while self._line and len(batch) < min(share, self._max_batch):
             clip = self._line[0]
@@ -263,13 +286,17 @@ class Batcher(Generic[Item, Answer]):
     ) -> None:
         """Hand out a batch's answers, or find out who made it fail; then feed the free stream."""
         began = self._started.pop(future)
+        self._in_engine -= len(batch)
+        streams = 1
+        if future is self._wide:
+            self._wide, streams = None, self._streams
         result, seconds = future.result()
         self._observer.computed(seconds)
         now = self._clock()
         for clip, _ in batch:
             clip.leave(now)
         if not isinstance(result, BaseException):
-            self._pace.add(len(batch), now - began)
+            self._pace.add(len(batch), streams * (now - began))
             for (clip, index), answer in zip(batch, result, strict=True):
                 clip.answer(index, answer)
         elif len(batch) > 1:

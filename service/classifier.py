@@ -82,13 +82,19 @@ def open_classifier(
     precision: Precision = "fp32",
     streams: int = 1,
     threads: int = 1,
+    adaptive: bool = False,
 ) -> Classifier:
-    """Load a verified bundle's model and the voice activity.
+    """Load a verified bundle's model and the voice activity; arguments as `open_runner`'s.
 
     Raises:
         BundleError: the bundle lacks weights for this runtime and precision, or they don't load.
     """
     runner = open_runner(
-        bundle, runtime=runtime, precision=precision, streams=streams, threads=threads
+        bundle,
+        runtime=runtime,
+        precision=precision,
+        streams=streams,
+        threads=threads,
+        adaptive=adaptive,
     )
     return Classifier(runner, VoiceActivity(streams=threads))

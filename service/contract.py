@@ -136,7 +136,9 @@ class ModelFacts(_Answer):
     hop_s: float
     runtime: str
     streams: int
-    """Batches that run side by side."""
+    """Batches that run side by side at most."""
+    adaptive: bool
+    """Whether one batch has all threads while fewer windows are inside than there are streams."""
     threads: int
     """Of the runtime, over all streams."""
     precision: Precision
@@ -206,8 +208,8 @@ _CLIP_HEADERS = {
     BATCH: {
         "description": "The largest batch with a window of the clip: why it was sent and its "
         "windows, its neighbours' included, such as `full;windows=8` (RFC 9651). `idle`: at once "
-        "into a free engine; `backlog`: all that had queued; `full`: the most a batch may have; "
-        "`retry`: alone after a failed one. Not sent for a clip without speech.",
+        "into a free engine; `backlog`: its share of what had queued; `full`: the most a batch may "
+        "have; `retry`: alone after a failed one. Not sent for a clip without speech.",
         "schema": _TEXT,
     },
 }

@@ -19,6 +19,8 @@ class Runner(Protocol):
     bundle: Bundle
     runtime: Runtime
     precision: Precision
+    wide: Runner | None
+    """The same, for when nothing else is computed; see `Runtime.wide`."""
 
     def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
         """Score inputs in one engine call: float32 [labels] for each."""
@@ -34,6 +36,9 @@ class Wav2Vec2Runner:
         self.bundle = bundle
         self.runtime = runtime
         self.precision = precision
+        self.wide: Runner | None = (
+            Wav2Vec2Runner(bundle, runtime.wide, precision) if runtime.wide else None
+        )
 
     def __call__(self, windows: Sequence[Samples]) -> Sequence[Logits]:
         """Score windows, each float32 [window], in one engine call: float32 [labels] for each.
@@ -48,11 +53,13 @@ class Wav2Vec2Runner:
         Where the runtime cuts batches into sizes of its own, these are all there is to run.
 
         Returns:
-            Seconds a window took, in one more of the largest batches.
+            Seconds a window took, in one more of the largest batches, by the number of streams.
 
         Raises:
             BundleError: the model doesn't answer in the labels the bundle declares.
         """
+        if self.wide:
+            self.wide.warm_up(min(max_batch, self.runtime.streams - 1))
         manifest = self.bundle.manifest
         window = np.zeros(manifest.audio.window.window, np.float32)
         made_for = [size for size in self.runtime.batches if size <= max_batch]
@@ -69,19 +76,23 @@ class Wav2Vec2Runner:
                     )
         started = time.perf_counter()
         self([window] * sizes[0])
-        return (time.perf_counter() - started) / sizes[0]
+        return (time.perf_counter() - started) / sizes[0] / self.runtime.streams
 
 
 Seat: TypeAlias = tuple[Runner, Samples]
 """A window, and who is to score it."""
 
 
-def run_each(seats: Sequence[Seat]) -> Sequence[Logits]:
-    """Score windows, each by its own runner, with one engine call for each runner among them."""
+def run_each(seats: Sequence[Seat], *, wide: bool = False) -> Sequence[Logits]:
+    """Score windows, each by its own runner, with one engine call for each runner among them.
+
+    `wide` says that nothing else is computed meanwhile.
+    """
     answers: dict[int, Logits] = {}
     for runner in dict.fromkeys(runner for runner, _ in seats):
         places = [place for place, seat in enumerate(seats) if seat[0] is runner]
-        logits = runner([seats[place][1] for place in places])
+        run = (wide and runner.wide) or runner
+        logits = run([seats[place][1] for place in places])
         answers |= zip(places, logits, strict=True)
     return [answers[place] for place in range(len(seats))]
 
@@ -98,8 +109,11 @@ def open_runner(
     streams: int,
     threads: int,
     batches: Sequence[int] = FIXED_BATCHES,
+    adaptive: bool = False,
 ) -> Runner:
-    """Load the weights of a bundle into the runner of its kind; `batches` as `OpenVINORuntime`'s.
+    """Load the weights of a bundle into the runner of its kind.
+
+    `batches` and `adaptive` are `OpenVINORuntime`'s.
 
     Raises:
         BundleError: the bundle has no such weights, they don't load, or the runtime computes them
@@ -113,6 +127,11 @@ def open_runner(
         engine = TorchRuntime(weights)
     else:
         engine = OpenVINORuntime(
-            weights, streams=streams, threads=threads, precision=precision, batches=batches
+            weights,
+            streams=streams,
+            threads=threads,
+            precision=precision,
+            batches=batches,
+            adaptive=adaptive,
         )
     return _RUNNERS[bundle.manifest.kind](bundle, engine, precision)

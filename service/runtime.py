@@ -35,6 +35,9 @@ class Runtime(Protocol):
     streams: int
     threads: int
     """Over all streams."""
+    wide: Runtime | None
+    """The same model, which gives `threads` to one stream, for when nothing else is computed; None
+    where that is not to be had, or is this one."""
     batches: Sequence[int]
     """Windows in a call that it is made for, the largest first and 1 the last; others are cut into
     these. None where any number is as good."""
@@ -179,9 +182,11 @@ class Network:
 FIXED_BATCHES = (8, 4, 2, 1)
 """Windows in a call, where each number has a network of its own, largest first. OpenVINO moves and
 fuses less when it may not know a batch: in fixed ones a window takes 13 to 27% less time."""
+ONE_THREAD_BATCH = 4
+"""The largest of them in a stream of one thread, where 8 windows take as long as 4 and 4."""
 FIXED_BYTES = 32 * 2**20
-"""Weights of more bytes, as stored, are compiled once, for batches of any size: each network holds
-them again, in fp32 at twice that."""
+"""Weights of more bytes, as stored, are compiled once, for batches of any size and for streams of
+one width: each network holds them again, in fp32 at twice that."""
 
 
 class OpenVINORuntime:
@@ -197,21 +202,40 @@ class OpenVINORuntime:
         threads: int,
         precision: Precision = "fp32",
         batches: Sequence[int] = FIXED_BATCHES,
+        adaptive: bool = False,
     ) -> None:
         """Load `model`, the .xml of a bundle's weights; int8's brings its own int8 operations.
 
-        A small one is compiled for each of `batches`, the largest first and 1 the last.
+        A small one is compiled for each of `batches`, the largest first and 1 the last; where
+        streams have one thread, for those up to `ONE_THREAD_BATCH`.
+
+        Args:
+            model: its file.
+            streams: calls that run side by side.
+            threads: over all streams.
+            precision: what to compute in.
+            batches: sizes to compile a small model for.
+            adaptive: give a small model a `wide` one as well, for batches smaller than `streams`,
+                and a large one a single stream in place of many.
         """
-        self.streams = streams
-        self.threads = threads
-        hint = "bf16" if precision == "bf16" else "f32"
         small = model.with_suffix(".bin").stat().st_size <= FIXED_BYTES
+        self.streams = streams if small or not adaptive else 1
+        self.threads = threads
+        self.wide: Runtime | None = None
+        hint = "bf16" if precision == "bf16" else "f32"
         self.batches: Sequence[int] = tuple(batches) if small else ()
-        compiling = partial(Network, model, streams=streams, threads=threads, hint=hint)
+        if 1 < threads == self.streams:
+            self.batches = [batch for batch in self.batches if batch <= ONE_THREAD_BATCH]
+        compiling = partial(Network, model, streams=self.streams, threads=threads, hint=hint)
         sizes = self.batches or (None,)
         # Side by side, as to compile one is mostly the work of one CPU, and a start waits for all.
         with ThreadPoolExecutor(threads) as pool:
             networks = pool.map(lambda batch: compiling(batch=batch), sizes)
+            if adaptive and self.streams > 1:
+                few = [batch for batch in batches if batch < self.streams]
+                self.wide = OpenVINORuntime(
+                    model, streams=1, threads=threads, precision=precision, batches=few
+                )
             self._networks = dict(zip(sizes, networks, strict=True))
 
     def __call__(self, windows: Samples) -> Logits:
@@ -229,6 +253,7 @@ class TorchRuntime:
 
     name = "torch"
     streams = 1
+    wide: Runtime | None = None
     batches: Sequence[int] = ()
 
     def __init__(self, folder: Path) -> None:

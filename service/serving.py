@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn, Protocol
 
 from service.admission import Admission
@@ -121,10 +122,12 @@ class Serving:
             clock=clock,
         )
         # One queue for both models: they share the CPUs, and clips their turns.
+        runtime = model.classifier.runner.runtime
         self._batcher: Batcher[Seat, Logits] = Batcher(
             run_each,
-            streams=model.classifier.runner.runtime.streams,
+            streams=runtime.streams,
             max_batch=settings.max_batch,
+            run_wide=partial(run_each, wide=True) if runtime.wide else None,
             observer=metrics,
             clock=clock,
         )

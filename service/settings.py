@@ -110,9 +110,10 @@ class Settings(BaseModel):
     ungated: bool = False
     """For benchmarks only: serve a precision whose cost in accuracy nobody measured on such a CPU,
     where it is asked for by name."""
-    profile: Literal["latency", "throughput"] = "latency"
+    profile: Literal["adaptive", "latency", "throughput"] = "adaptive"
     """What streams are for where they are not set: latency has one with all threads, throughput
-    one for each thread."""
+    one for each thread. adaptive has all threads in one while there are fewer windows inside than
+    threads, and else one for each; a model of more than 32 MiB has latency's."""
     streams: Annotated[int, Field(ge=0, le=MAX_STREAMS)] = 0
     """Batches that run side by side; 0 leaves it to the profile; torch runs one."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
@@ -176,9 +177,14 @@ class Settings(BaseModel):
 
     @property
     def engine_streams(self) -> int:
-        """`streams`, or as many as the profile has."""
+        """`streams`, or as many as the profile has at most."""
         by_profile = 1 if self.profile == "latency" else min(self.engine_threads, MAX_STREAMS)
         return self.streams or by_profile
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the streams are what the load asks for."""
+        return self.profile == "adaptive" and not self.streams
 
     @property
     def engine_threads(self) -> int:

@@ -81,12 +81,11 @@ class Contender:
     def environment(self, model: Model, cpus: int) -> dict[str, str]:
         """Give the variables of its server."""
         if self.stack == "timbre":
-            streams = cpus if self.layout == "many" else 1
             return {
                 "TIMBRE_BUNDLE": str(model.bundle),
                 "TIMBRE_PRECISION": self.precision,
                 "TIMBRE_UNGATED": "true",
-                "TIMBRE_STREAMS": str(streams),
+                "TIMBRE_PROFILE": "throughput" if self.layout == "many" else "adaptive",
                 "TIMBRE_THREADS": str(cpus),
                 "TIMBRE_LOG_LEVEL": "warning",
             }

@@ -87,9 +87,15 @@ async def test_every_logit_is_the_same_alone_and_under_load(
         far = stand.serving.clock() + 600
         alone = [await stand.serving.classify(clip, deadline=far) for clip in clips]
         batches = len(stand.runner.batches)
-        together = await asyncio.gather(
-            *(stand.serving.classify(clip, deadline=far) for clip in clips)
-        )
+        windows = sum(len(served.heard.batch) for served in alone)
+        stand.runner.gate.shut()  # so that all are there, however fast the engine is
+        loading = [
+            asyncio.create_task(stand.serving.classify(clip, deadline=far)) for clip in clips
+        ]
+        while stand.serving.admission.in_flight < windows:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+        stand.runner.gate.open()
+        together = await asyncio.gather(*loading)
         largest = 0.0
         for solo, loaded in zip(alone, together, strict=True):
             difference = logits_of(stand, solo) - logits_of(stand, loaded)
@@ -99,9 +105,23 @@ async def test_every_logit_is_the_same_alone_and_under_load(
         under_load = stand.runner.batches[batches:]
     logger.info("largest difference of a logit: %.3g", largest)
     assert largest <= LOGIT_BOUND
-    assert sum(under_load) == sum(len(served.heard.batch) for served in together)
+    assert sum(under_load) == windows
     assert max(under_load) == MAX_BATCH
     assert np.mean(under_load) > MAX_BATCH / 2, "so this wasn't load"
+
+
+@pytest.mark.asyncio
+async def test_a_lone_window_has_all_threads(tiny: Bundle) -> None:
+    """It never comes to the streams of one thread; two windows do, one each."""
+    under_test = open_classifier(tiny, streams=2, threads=2, adaptive=True)
+    window_s = tiny.manifest.audio.window_s
+    async with standing(under_test, streams=2, **ROOM) as stand:
+        far = stand.serving.clock() + 600
+        one, two = (encoded(speech_like(seconds)) for seconds in (window_s, 1.4 * window_s))
+        alone = await stand.serving.classify(one, deadline=far)
+        assert (len(alone.heard.batch), stand.runner.batches) == (1, [])
+        both = await stand.serving.classify(two, deadline=far)
+        assert (len(both.heard.batch), stand.runner.batches) == (2, [1, 1])
 
 
 @pytest.mark.asyncio
@@ -140,7 +160,10 @@ async def test_over_http_too(clips: list[bytes], classifier: Classifier) -> None
 async def test_a_precision_keeps_within_its_bound_or_is_not_served(
     precision: Precision, precise: Bundle, clips: list[bytes]
 ) -> None:
-    """Where the CPU computes it, load moves no logit further, and no label that isn't as close."""
+    """Where the CPU computes it, load moves no logit further, and no label that isn't as close.
+
+    Alone with all threads, and under load with one.
+    """
     features = cpu_features()
     if precision not in candidates(precise, "auto", runtime="openvino", features=features):
         with pytest.raises(BundleError):
@@ -148,7 +171,8 @@ async def test_a_precision_keeps_within_its_bound_or_is_not_served(
         return
     gate = precise.manifest.precisions[precision].gate
     bound = gate.parity if gate else LOGIT_BOUND
-    under_test = open_classifier(precise, precision=precision, streams=2, threads=2)
+    under_test = open_classifier(precise, precision=precision, streams=2, threads=2, adaptive=True)
+    assert under_test.runner.wide is not None
     largest = 0.0
     async with standing(under_test, streams=2, max_batch=MAX_BATCH, **ROOM) as stand:
         far = stand.serving.clock() + 600
@@ -158,7 +182,9 @@ async def test_a_precision_keeps_within_its_bound_or_is_not_served(
         assert max(stand.runner.batches) == MAX_BATCH
         for served in together:
             loaded = logits_of(stand, served)
-            alone = np.concatenate([under_test.runner([window]) for window in served.heard.batch])
+            alone = np.concatenate(
+                [under_test.runner.wide([window]) for window in served.heard.batch]
+            )
             largest = max(largest, float(np.abs(loaded - alone).max()))
             best, next_best = np.sort(alone, axis=1)[:, -1:-3:-1].T
             moved = loaded.argmax(axis=1) != alone.argmax(axis=1)

@@ -47,6 +47,23 @@ def test_a_second_start_knows_what_the_first_has_measured(precise: Bundle, tmp_p
     assert model(precise, tmp_path / "second.log", **variables) == first
 
 
+@pytest.mark.parametrize(
+    ("variables", "streams", "adaptive"),
+    [
+        ({}, 2, True),
+        ({"TIMBRE_PROFILE": "throughput"}, 2, False),
+        ({"TIMBRE_PROFILE": "latency"}, 1, False),
+        ({"TIMBRE_STREAMS": 2}, 2, False),
+    ],
+)
+def test_streams_are_as_the_profile_has_them(
+    tiny: Bundle, tmp_path: Path, variables: dict[str, object], streams: int, *, adaptive: bool
+) -> None:
+    """By default a batch for each thread, and all threads for a lone window."""
+    facts = model(tiny, tmp_path / "log", TIMBRE_THREADS=2, **variables)
+    assert (facts["streams"], facts["adaptive"]) == (streams, adaptive)
+
+
 def test_an_ungated_precision_is_served_by_name_and_with_the_switch(
     ungated: Bundle, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ FACTS = contract.ModelFacts(
     hop_s=1.5,
     runtime="openvino",
     streams=1,
+    adaptive=False,
     threads=1,
     precision="fp32",
     precision_choice=contract.PrecisionChoice(reason="asked", why="asked for", window_ms={}),

@@ -29,6 +29,7 @@ from service.bundle import (
 from service.classifier import Classifier, open_classifier
 from service.domain import Logits, Samples
 from service.runner import Wav2Vec2Runner
+from service.runtime import Runtime
 from tests.support.audio import encoded, speech_like
 from tests.support.models import tiny_model_bundle
 from tests.support.scores import drawn
@@ -201,6 +202,7 @@ class Shared:
     streams = 1
     threads = 1
     batches: Sequence[int] = ()
+    wide: Runtime | None = None
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import TypeVarTuple, Unpack
 
@@ -81,6 +82,7 @@ class Call:
     """An engine call under way; it ends when `gate` is set."""
 
     things: tuple[Thing, ...]
+    wide: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -110,8 +112,8 @@ class Engine:
         self.entered: list[Call] = []
         self.arrivals = threading.Semaphore(0)
 
-    def __call__(self, things: Sequence[Thing]) -> Sequence[float]:
-        call = Call(tuple(things))
+    def __call__(self, things: Sequence[Thing], *, wide: bool = False) -> Sequence[float]:
+        call = Call(tuple(things), wide)
         self.entered.append(call)
         self.arrivals.release()
         assert call.gate.wait(PATIENCE_S), "the test never let this call go"
@@ -154,7 +156,7 @@ class Journal(BatchObserver):
 class Stage:
     """A batcher with an engine, a clock and a journal that a test plays with."""
 
-    def __init__(self, loop: ClockLoop, streams: int, max_batch: int) -> None:
+    def __init__(self, loop: ClockLoop, streams: int, max_batch: int, *, wide: bool) -> None:
         self.loop = loop
         self.clock = loop.clock
         self.engine = Engine()
@@ -163,6 +165,7 @@ class Stage:
             self.engine,
             streams=streams,
             max_batch=max_batch,
+            run_wide=partial(self.engine, wide=True) if wide else None,
             observer=self.journal,
             clock=self.clock,
         )
@@ -229,14 +232,18 @@ async def settle() -> None:
 
 
 def play(
-    story: Callable[[Stage], Coroutine[None, None, None]], *, streams: int = 1, max_batch: int = 4
+    story: Callable[[Stage], Coroutine[None, None, None]],
+    *,
+    streams: int = 1,
+    max_batch: int = 4,
+    wide: bool = False,
 ) -> None:
     """Run a story on a stage of its own."""
 
     async def show() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, ClockLoop)
-        await story(Stage(loop, streams, max_batch))
+        await story(Stage(loop, streams, max_batch, wide=wide))
 
     with asyncio.Runner(loop_factory=ClockLoop) as runner:
         runner.run(show())
@@ -347,9 +354,9 @@ async def happen(stage: Stage, event: Event, visits: list[Visit]) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(events=EVENTS, streams=st.integers(1, 3), max_batch=st.integers(1, 4))
+@given(events=EVENTS, streams=st.integers(1, 3), max_batch=st.integers(1, 4), wide=st.booleans())
 def test_no_result_is_lost_doubled_or_swapped(
-    events: list[Event], streams: int, max_batch: int
+    events: list[Event], streams: int, max_batch: int, *, wide: bool
 ) -> None:
     """Whatever arrives, leaves, expires and fails, each clip ends once, with its own answers."""
 
@@ -367,7 +374,9 @@ def test_no_result_is_lost_doubled_or_swapped(
             gone = dispatched - sum(stage.journal.retries) + stage.journal.drops.total()
             assert len(running) <= streams
             assert sent == stage.batcher.queued + gone
-            assert len(running) == streams or stage.batcher.queued == 0, "a stream rests"
+            inside = sum(len(call.things) for call in running) + stage.batcher.queued
+            held = any(call.wide for call in running) and inside < streams
+            assert held or len(running) == streams or not stage.batcher.queued, "a stream rests"
             for visit in visits:
                 late = visit.deadline <= stage.clock()
                 assert visit.task.done() or not late, "a clip has outlived its deadline"
@@ -386,7 +395,7 @@ def test_no_result_is_lost_doubled_or_swapped(
         alone = Counter(call.names[0] for call in stage.engine.entered if len(call.things) == 1)
         assert all(times == 1 for times in (in_company | alone).values()), "an item ran again"
 
-    play(story, streams=streams, max_batch=max_batch)
+    play(story, streams=streams, max_batch=max_batch, wide=wide)
 
 
 def test_a_lone_clip_runs_at_once() -> None:
@@ -430,23 +439,24 @@ def test_an_answer_tells_of_the_largest_batch_it_came_in() -> None:
     play(story, max_batch=4)
 
 
-def test_what_the_streams_make_in_a_second_is_measured() -> None:
+@pytest.mark.parametrize(("streams", "max_batch"), [(1, 2), (2, 1)])
+def test_what_the_streams_make_in_a_second_is_measured(streams: int, max_batch: int) -> None:
     """By the time they work: rest, a failed batch and its retries' company change nothing."""
 
     async def story(stage: Stage) -> None:
         assert stage.batcher.items_per_s == 0
         for _ in range(3):
-            await stage.send_good(4)
+            await stage.send_good(2)
             await stage.pass_time(0.5)
             await stage.finish_all()
             await stage.pass_time(100)
-            assert stage.batcher.items_per_s == pytest.approx(2 * 2 / 0.5)
+            assert stage.batcher.items_per_s == pytest.approx(2 / 0.5)
         await stage.send(stage.things("bad", "bad"))
         await stage.pass_time(3)
         await stage.finish_all()
-        assert stage.batcher.items_per_s == pytest.approx(2 * 2 / 0.5)
+        assert stage.batcher.items_per_s == pytest.approx(2 / 0.5)
 
-    play(story, streams=2, max_batch=2)
+    play(story, streams=streams, max_batch=max_batch)
 
 
 def test_a_clip_is_spread_over_free_streams() -> None:
@@ -454,10 +464,73 @@ def test_a_clip_is_spread_over_free_streams() -> None:
 
     async def story(stage: Stage) -> None:
         await stage.send_good(5)
-        assert sorted(call.names for call in stage.running()) == [[0, 1, 2], [3, 4]]
+        assert sorted(call.names for call in stage.running()) == [[0, 1], [2, 3]]
         await stage.finish_all()
 
     play(story, streams=2, max_batch=8)
+
+
+def test_a_stream_leaves_others_their_share() -> None:
+    """The one that is free first takes a half of its half of what is inside, not all that waits."""
+
+    async def story(stage: Stage) -> None:
+        for _ in range(8):
+            await stage.send_good(1)
+        first, second = stage.running()
+        await stage.finish(first)
+        assert stage.running()[1].names == [2, 3]
+        await stage.finish(second)
+        assert stage.running()[1].names == [4, 5]
+        await stage.finish_all()
+
+    play(story, streams=2, max_batch=8)
+
+
+def test_all_threads_work_on_what_is_fewer_than_the_streams() -> None:
+    """What comes meanwhile waits for them, and then shares a batch."""
+
+    async def story(stage: Stage) -> None:
+        for _ in range(3):
+            await stage.send_good(1)
+        (first,) = stage.running()
+        assert (first.names, first.wide) == ([0], True)
+        await stage.finish(first)
+        (second,) = stage.running()
+        assert (second.names, second.wide) == ([1, 2], True)
+        await stage.finish_all()
+
+    play(story, streams=4, wide=True)
+
+
+def test_streams_take_a_thread_each_when_there_is_enough_for_all() -> None:
+    """Those that rest begin at once, beside the batch that all threads had been given to."""
+
+    async def story(stage: Stage) -> None:
+        await stage.send_good(1)
+        await stage.send_good(1)
+        assert [call.wide for call in stage.running()] == [True]
+        await stage.send_good(2)
+        wide, second, third = stage.running()
+        assert [call.wide for call in (wide, second, third)] == [True, False, False]
+        assert [second.names, third.names] == [[1], [2]]
+        await stage.finish_all()
+        await stage.send_good(1)
+        assert stage.running()[0].wide, "they are all free again"
+        await stage.finish_all()
+
+    play(story, streams=3, wide=True)
+
+
+def test_the_pace_of_a_batch_that_has_all_threads_is_that_of_all_streams() -> None:
+    """Two windows in a second are two a second, however many streams could run beside it."""
+
+    async def story(stage: Stage) -> None:
+        await stage.send_good(2)
+        await stage.pass_time(1.0)
+        await stage.finish_all()
+        assert stage.batcher.items_per_s == pytest.approx(2)
+
+    play(story, streams=4, wide=True)
 
 
 def test_clips_take_turns() -> None:

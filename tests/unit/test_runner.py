@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from service.bundle import Bundle, Precision
 from service.domain import BundleError, Logits, Samples
-from service.runner import Seat, Wav2Vec2Runner, open_runner, run_each
+from service.runner import Runner, Seat, Wav2Vec2Runner, open_runner, run_each
 from service.runtime import FIXED_BATCHES, FIXED_BYTES, OpenVINORuntime, Runtime
 from tests.support.bundles import tiny_bundle, tiny_draft
 
@@ -29,6 +29,7 @@ class TakingTurns:
     def __init__(self, streams: int, labels: int, batches: Sequence[int] = ()) -> None:
         self.streams = streams
         self.batches = batches
+        self.wide: Runtime | None = None
         self.sizes: list[set[int]] = [set() for _ in range(streams)]
         self._labels = labels
         self._calls = 0
@@ -47,6 +48,7 @@ class Noting:
         self.bundle = bundle
         self.runtime: Runtime = TakingTurns(1, 2)
         self.precision: Precision = "fp32"
+        self.wide: Runner | None = None
         self.calls: list[list[float]] = []
         self._name = name
 
@@ -87,6 +89,27 @@ def test_every_stream_is_warmed_up_with_every_batch_size(tmp_path: Path, streams
     runtime = TakingTurns(streams, len(bundle.manifest.labels))
     Wav2Vec2Runner(bundle, runtime, "fp32").warm_up(MAX_BATCH)
     assert runtime.sizes == [set(range(1, MAX_BATCH + 1))] * streams
+
+
+def test_what_has_all_threads_is_warmed_up_with_what_it_will_get(tmp_path: Path) -> None:
+    """Batches smaller than the streams."""
+    bundle = tiny_bundle(tmp_path)
+    labels = len(bundle.manifest.labels)
+    runtime = TakingTurns(4, labels)
+    runtime.wide = wide = TakingTurns(1, labels)
+    Wav2Vec2Runner(bundle, runtime, "fp32").warm_up(MAX_BATCH)
+    assert wide.sizes == [{1, 2, 3}]
+
+
+def test_a_batch_by_itself_is_scored_with_all_threads(tmp_path: Path) -> None:
+    """By each runner that can; the other has no such weights."""
+    bundle = tiny_bundle(tmp_path)
+    runners = Noting(bundle, 0.0), Noting(bundle, 1.0)
+    runners[1].wide = wide = Noting(bundle, 2.0)
+    seats: list[Seat] = [(runner, np.zeros(1, np.float32)) for runner in runners]
+    assert [answer[0] for answer in run_each(seats, wide=True)] == [0.0, 2.0]
+    assert [answer[0] for answer in run_each(seats)] == [0.0, 1.0]
+    assert len(wide.calls) == 1
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(8, {8, 4, 1}), (7, {4, 1}), (64, {8, 4, 1})])
@@ -151,6 +174,37 @@ def test_small_models_have_a_network_for_each_batch(
     monkeypatch.setattr("openvino.Core", lambda: core)
     OpenVINORuntime(weights(tmp_path, size), streams=1, threads=1)
     assert core.batches == batches
+
+
+@pytest.mark.parametrize(
+    ("size", "streams", "batches"),
+    [
+        (FIXED_BYTES, 1, [*FIXED_BATCHES]),
+        (FIXED_BYTES, 2, [1, *FIXED_BATCHES]),
+        (FIXED_BYTES, 4, [2, 1, 4, 2, 1]),
+        (FIXED_BYTES + 1, 4, [ANY_BATCH]),
+    ],
+)
+def test_streams_that_adapt_have_networks_of_all_threads_too(
+    size: int,
+    streams: int,
+    batches: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """For batches smaller than the streams; a large model has one stream, and no second copy.
+
+    Streams of one thread have no network for 8 windows, which would take as long as 4 and 4.
+    """
+    core = FakeCore(computes="f32")
+    monkeypatch.setattr("openvino.Core", lambda: core)
+    runtime = OpenVINORuntime(weights(tmp_path, size), streams=streams, threads=4, adaptive=True)
+    assert sorted(core.batches) == sorted(batches)
+    assert runtime.streams == (streams if size <= FIXED_BYTES else 1)
+    if runtime.wide is None:
+        assert runtime.streams == 1
+    else:
+        assert (runtime.wide.streams, runtime.wide.threads) == (1, 4)
 
 
 def test_who_times_a_window_needs_its_network_only(

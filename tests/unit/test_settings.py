@@ -258,8 +258,8 @@ def test_threads_are_counted_when_not_given() -> None:
 @pytest.mark.parametrize(
     ("given", "streams"),
     [
-        ({}, 1),
-        ({"threads": 6}, 1),
+        ({"threads": 6}, 6),
+        ({"profile": "latency", "threads": 6}, 1),
         ({"profile": "throughput", "threads": 6}, 6),
         ({"profile": "throughput", "threads": 6, "streams": 2}, 2),
         ({"profile": "throughput", "threads": MAX_STREAMS}, MAX_STREAMS),
@@ -272,6 +272,21 @@ def test_streams_follow_the_profile_unless_they_are_given(
 ) -> None:
     """One with all threads for latency; one for each thread, as many as there may be, else."""
     assert Settings(**given).engine_streams == streams
+
+
+@pytest.mark.parametrize(
+    ("given", "adaptive"),
+    [
+        ({}, True),
+        ({"threads": 6}, True),
+        ({"streams": 1}, False),
+        ({"profile": "latency"}, False),
+        ({"profile": "throughput"}, False),
+    ],
+)
+def test_streams_that_are_given_are_not_adapted(given: dict[str, Any], *, adaptive: bool) -> None:
+    """Only those of the profile, if it is that one."""
+    assert Settings(**given).adaptive is adaptive
 
 
 def test_a_stream_for_each_cpu_where_threads_are_not_given_either() -> None:

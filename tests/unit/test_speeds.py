@@ -13,6 +13,7 @@ import pytest
 from service.bundle import Bundle, Precision
 from service.domain import Logits, Samples
 from service.runner import Wav2Vec2Runner
+from service.runtime import Runtime
 from service.speeds import (
     LEAST_CALLS,
     MAX_FILE_BYTES,
@@ -177,6 +178,7 @@ class Instant:
     streams = 1
     threads = 1
     batches: Sequence[int] = ()
+    wide: Runtime | None = None
 
     def __init__(self, labels: int) -> None:
         self.calls = 0

@@ -126,7 +126,8 @@ class Serving:
         self._batcher: Batcher[Seat, Logits] = Batcher(
             run_each,
             streams=runtime.streams,
-            max_batch=settings.max_batch,
+            # More would be cut into these, and answered when the last is done.
+            max_batch=min([settings.max_batch, *runtime.batches[:1]]),
             run_wide=partial(run_each, wide=True) if runtime.wide else None,
             observer=metrics,
             clock=clock,

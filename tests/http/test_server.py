@@ -102,7 +102,7 @@ def test_metrics_are_prometheus_s(server: Server, client: httpx.Client) -> None:
     assert model.labels["version"] == "1.0.0"
     assert model.labels["track"] == "stable"
     assert (model.labels["precision"], model.labels["precision_reason"]) == ("fp32", "only")
-    assert (model.labels["streams"], model.labels["threads"]) == ("1", str(cpus()))
+    assert (model.labels["streams"], model.labels["threads"]) == (str(cpus()),) * 2
     assert model.labels["cpu_features"] == ",".join(client.get("/v1/model").json()["cpu_features"])
     assert families["timbre_ready"].samples[0].value == 1
     assert families["process_resident_memory_bytes"].samples[0].value > 0

@@ -91,6 +91,17 @@ def test_every_stream_is_warmed_up_with_every_batch_size(tmp_path: Path, streams
     assert runtime.sizes == [set(range(1, MAX_BATCH + 1))] * streams
 
 
+@pytest.mark.parametrize(("streams", "window_s"), [(1, 2.0), (2, 1.0)])
+def test_the_time_of_a_window_is_that_of_all_streams_at_work(
+    tmp_path: Path, streams: int, window_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight seconds for a batch of four: the queue is judged by what all make in a second."""
+    bundle = tiny_bundle(tmp_path)
+    runtime = TakingTurns(streams, len(bundle.manifest.labels))
+    monkeypatch.setattr("time.perf_counter", iter([0.0, 8.0]).__next__)
+    assert Wav2Vec2Runner(bundle, runtime, "fp32").warm_up(MAX_BATCH) == window_s
+
+
 def test_what_has_all_threads_is_warmed_up_with_what_it_will_get(tmp_path: Path) -> None:
     """Batches smaller than the streams."""
     bundle = tiny_bundle(tmp_path)

@@ -92,7 +92,7 @@ async def test_every_logit_is_the_same_alone_and_under_load(
         loading = [
             asyncio.create_task(stand.serving.classify(clip, deadline=far)) for clip in clips
         ]
-        while stand.serving.admission.in_flight < windows:  # noqa: ASYNC110 - nothing tells
+        while stand.serving.admission.in_flight < windows:  # noqa: ASYNC110 - nothing tells of permits
             await asyncio.sleep(0.01)
         stand.runner.gate.open()
         together = await asyncio.gather(*loading)

@@ -113,8 +113,8 @@ class Bench:
             if last and contender.sweep:
                 capacity = self.capacity(model.name, contender.name)
                 for share in (*self.plan.shares, *_overloads(self.plan, contender)):
-                    cell = asyncio.run(visit.open(share, capacity, self.plan.open_s))
-                    self.cells.append(cell)
+                    seconds = self.plan.seconds(share, capacity)
+                    self.cells.append(asyncio.run(visit.open(share, capacity, seconds)))
 
     def capacity(self, model: str, contender: str) -> float:
         """Clips a second with `SATURATED` clients, the median of the rounds so far."""

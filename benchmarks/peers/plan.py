@@ -26,6 +26,9 @@ class Plan:
     overloads: tuple[float, ...]
     """The same beyond capacity, for Timbre."""
     open_s: float
+    overload_clips: int
+    """Answers that the capacity gives while it is exceeded, at least: a queue has to fill before
+    batches are full, and what has not been answered by the end does not count."""
     warm_up: int
     """Requests of 8 clients before the first load of a server."""
     bare_s: float
@@ -34,6 +37,11 @@ class Plan:
         """How many requests a closed loop sends: enough turns of each client, and seconds."""
         turns = min(3 * clients, clients + 16)
         return max(self.least, turns, math.ceil(clips_per_s * self.least_s))
+
+    def seconds(self, share: float, capacity: float) -> float:
+        """How long Poisson arrivals of so much of a capacity (clips/s) last."""
+        least = self.overload_clips / capacity if share > 1 else 0.0
+        return max(self.open_s, least)
 
     def loads(self, round_: int, *, sweep: bool) -> list[int]:
         """Numbers of clients of a round: the sweep once, the focus each time."""
@@ -49,6 +57,7 @@ FULL = Plan(
     shares=(0.5, 0.8),
     overloads=(2.0, 5.0, 10.0),
     open_s=8.0,
+    overload_clips=100,
     warm_up=12,
     bare_s=2.0,
 )
@@ -61,6 +70,7 @@ QUICK = Plan(
     shares=(0.5,),
     overloads=(),
     open_s=1.0,
+    overload_clips=0,
     warm_up=16,
     bare_s=0.2,
 )

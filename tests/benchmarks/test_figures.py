@@ -87,6 +87,13 @@ def test_a_load_is_long_enough_for_its_clients_and_for_the_clock() -> None:
     assert FULL.requests(8, 100.0) == 300
 
 
+def test_an_overload_lasts_until_its_queue_no_longer_matters() -> None:
+    """A slow model is overloaded for as long as 100 of its clips take; other loads are short."""
+    assert FULL.seconds(2.0, 4.0) == 25.0
+    assert FULL.seconds(2.0, 50.0) == FULL.open_s
+    assert FULL.seconds(0.8, 4.0) == FULL.open_s
+
+
 def test_the_sweep_comes_once_and_the_focus_in_every_round() -> None:
     """Who has no sweep meets the focus only."""
     assert FULL.loads(0, sweep=True) == [1, 4, 8, 16, 32]

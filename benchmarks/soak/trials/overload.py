@@ -87,7 +87,7 @@ def _checks(model: str, rows: Sequence[Row]) -> Iterator[Check]:
         least = GOODPUT.get(row["offered"])
         if model == BASE and least is not None:
             target = f"{times}: goodput ≥ {least:.0%} of capacity"
-            yield reaches(target, row["goodput"] >= least, f"{row['goodput']:.0%}")
+            yield reaches(target, row["goodput"] >= least, f"{row['goodput']:.1%}")
         wrong = {**row["other answers"], **row["wrong around it"]}
         yield behaves(f"{times}: nothing but 200 and 429", not wrong, f"{wrong or 'none'}")
         refused = row["p99 ms of a 429"]

@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from service.domain import DeadlineExceeded, EngineFailed, NotReady, TimbreError
@@ -120,6 +119,17 @@ class _Clip(Generic[Item, Answer]):
 _Seat: TypeAlias = tuple[_Clip[Item, Answer], int]
 """An item of a clip, by its index."""
 
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Item, Answer]):
+    """An engine call: computed since `began`, or None while it waits there for a stream."""
+
+    batch: list[_Seat[Item, Answer]]
+    reason: DispatchReason
+    streams: int
+    began: float | None = None
+
+
 _Outcome: TypeAlias = tuple[Sequence[Answer] | BaseException, float]
 """What came of an engine call: answers, or the error in their place; and its seconds."""
 
@@ -130,8 +140,10 @@ class Batcher(Generic[Item, Answer]):
     `run` gets 1 to `max_batch` items and returns one answer for each, in their order; it blocks,
     and is called from up to `streams` threads at once. So does `run_wide`, if given, with the
     threads of all streams: it is called where nothing runs and less is inside than there are
-    streams, and nothing else is started until it ends or more has come. Deadlines are times of
-    `clock`, in seconds.
+    streams, and nothing else is started until it ends or more has come. Up to `ahead` calls more
+    are made while all streams compute: the engine begins one the moment that a stream is free,
+    which otherwise rests until the event loop has heard of it and a thread has its turn. `run` has
+    to let them wait. Deadlines are times of `clock`, in seconds.
     """
 
     def __init__(
@@ -140,6 +152,7 @@ class Batcher(Generic[Item, Answer]):
         *,
         streams: int,
         max_batch: int,
+        ahead: int = 0,
         run_wide: Callable[[Sequence[Item]], Sequence[Answer]] | None = None,
         observer: BatchObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -150,10 +163,13 @@ class Batcher(Generic[Item, Answer]):
         self._run = run
         self._run_wide = run_wide
         self._streams = streams
+        self._ahead = ahead
         self._max_batch = max_batch
         self._observer = observer or BatchObserver()
         self._clock = clock
-        self._pool = ThreadPoolExecutor(streams, thread_name_prefix="engine", initializer=give_way)
+        self._pool = ThreadPoolExecutor(
+            streams + ahead, thread_name_prefix="engine", initializer=give_way
+        )
         # Clips with items waiting, next turn first. A clip that has given an item goes to the end,
         # where new clips join too: who waits, waits for one item of each clip before it.
         self._line: deque[_Clip[Item, Answer]] = deque()
@@ -161,7 +177,7 @@ class Batcher(Generic[Item, Answer]):
         self._suspects: deque[_Seat[Item, Answer]] = deque()
         self._in_line = 0
         self._in_engine = 0
-        self._started: dict[asyncio.Future[_Outcome[Answer]], float] = {}
+        self._calls: dict[asyncio.Future[_Outcome[Answer]], _Call[Item, Answer]] = {}
         self._wide: asyncio.Future[_Outcome[Answer]] | None = None
         # A stream's: the seconds are those it is kept from others, its way to the engine included.
         self._pace = Pace(PACE_MEMORY_S)
@@ -169,8 +185,13 @@ class Batcher(Generic[Item, Answer]):
 
     @property
     def queued(self) -> int:
-        """Items that wait for the engine."""
+        """Items that wait for the engine, but for those that it has been given ahead."""
         return self._in_line + len(self._suspects)
+
+    @property
+    def _computing(self) -> int:
+        """Calls that have a stream."""
+        return sum(call.began is not None for call in self._calls.values())
 
     @property
     def _few(self) -> bool:
@@ -190,7 +211,8 @@ class Batcher(Generic[Item, Answer]):
     def longest_run_s(self) -> float:
         """Seconds the longest engine call now under way has been running; 0 when there is none."""
         now = self._clock()
-        return max((now - started for started in tuple(self._started.values())), default=0.0)
+        begun = [call.began for call in tuple(self._calls.values())]
+        return max((now - began for began in begun if began is not None), default=0.0)
 
     async def submit(self, items: Sequence[Item], *, deadline: float) -> Batched[Answer]:
         """Answer a clip's items, by `deadline`. Cancelling this drops what has not yet run.
@@ -229,32 +251,40 @@ class Batcher(Generic[Item, Answer]):
         Clips end by their deadlines, but a stuck engine call doesn't: put a time limit on this.
         """
         self._closed = True
-        while self._started:  # streams rest only when nothing is queued
-            await asyncio.wait(tuple(self._started))
+        while self._calls:  # streams rest only when nothing is queued
+            await asyncio.wait(tuple(self._calls))
         self._pool.shutdown()
 
     def _dispatch(self, reason: DispatchReason) -> None:
         """Give every free stream a batch, or one batch all of them, as far as the queue goes."""
-        while len(self._started) < self._streams and not (self._wide and self._few):
-            run_wide = None if self._started or not self._few else self._run_wide
+        while len(self._calls) < self._streams + self._ahead and not (self._wide and self._few):
+            run_wide = None if self._calls or not self._few else self._run_wide
             batch, alone = self._take(streams=1 if run_wide else self._streams)
             if not batch:
                 return
+            free = self._computing < self._streams
             full = len(batch) == self._max_batch
-            why: DispatchReason = "retry" if alone else "full" if full else reason
-            now = self._clock()
-            for clip, _ in batch:
-                clip.enter(now, len(batch), why)
+            why: DispatchReason = "full" if full else reason if free else "backlog"
+            call = _Call(batch, "retry" if alone else why, self._streams if run_wide else 1)
             self._in_engine += len(batch)
-            self._observer.dispatched(len(batch), why)
+            self._observer.dispatched(len(batch), call.reason)
             items = [clip.items[index] for clip, index in batch]
             future = asyncio.get_running_loop().run_in_executor(
                 self._pool, _timed, run_wide or self._run, items, self._clock
             )
-            self._started[future] = now
+            self._calls[future] = call
+            if free:
+                self._begin(call)
             if run_wide:
                 self._wide = future
-            future.add_done_callback(partial(self._finished, batch))
+            future.add_done_callback(self._finished)
+
+    def _begin(self, call: _Call[Item, Answer]) -> float:
+        """Note that a call has a stream, from now on."""
+        call.began = self._clock()
+        for clip, _ in call.batch:
+            clip.enter(call.began, len(call.batch), call.reason)
+        return call.began
 
     def _take(self, streams: int) -> tuple[list[_Seat[Item, Answer]], bool]:
         """Take the next batch of one of `streams`; and whether it is one suspect, alone."""
@@ -266,7 +296,7 @@ class Batcher(Generic[Item, Answer]):
         # stream takes half of its share, as there a whole one is next to no faster, and later.
         share = self._in_line
         if streams > 1:
-            free = streams - len(self._started)
+            free = streams + self._ahead - len(self._calls)
             inside = self._in_line + self._in_engine
             share = min(math.ceil(share / free), math.ceil(inside / (2 * streams)))
         batch: list[_Seat[Item, Answer]] = []
@@ -281,22 +311,25 @@ class Batcher(Generic[Item, Answer]):
                 self._line.append(clip)
         return batch, False
 
-    def _finished(
-        self, batch: list[_Seat[Item, Answer]], future: asyncio.Future[_Outcome[Answer]]
-    ) -> None:
+    def _finished(self, future: asyncio.Future[_Outcome[Answer]]) -> None:
         """Hand out a batch's answers, or find out who made it fail; then feed the free stream."""
-        began = self._started.pop(future)
+        call = self._calls.pop(future)
+        batch = call.batch
         self._in_engine -= len(batch)
-        streams = 1
         if future is self._wide:
-            self._wide, streams = None, self._streams
+            self._wide = None
+        # It may even have ended before the one that it waited for was heard of.
+        began = self._begin(call) if call.began is None else call.began
         result, seconds = future.result()
-        self._observer.computed(seconds)
         now = self._clock()
+        self._observer.computed(min(seconds, now - began))
         for clip, _ in batch:
             clip.leave(now)
+        ahead = next((call for call in self._calls.values() if call.began is None), None)
+        if ahead is not None and self._computing < self._streams:
+            self._begin(ahead)
         if not isinstance(result, BaseException):
-            self._pace.add(len(batch), streams * (now - began))
+            self._pace.add(len(batch), call.streams * (now - began))
             for (clip, index), answer in zip(batch, result, strict=True):
                 clip.answer(index, answer)
         elif len(batch) > 1:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Runtime(Protocol):
-    """A loaded model. Calls are safe from `streams` threads at once; a further one waits."""
+    """A loaded model. Calls are safe from any number of threads; `streams` are computed at once."""
 
     name: str
     streams: int
@@ -104,8 +104,13 @@ def _quota(cgroups: Path) -> tuple[int, int]:
         return 0, 1
 
 
+AHEAD = 1
+"""Calls beyond its streams that a network takes at once. It begins one by itself as soon as a
+stream is free, when Python would not have come to it yet; further ones wait in Python."""
+
+
 class Network:
-    """A compiled OpenVINO model with one infer request per stream.
+    """A compiled OpenVINO model with an infer request for each stream, and `AHEAD` more.
 
     What floats are computed in is asked for by name: on CPUs with bf16 OpenVINO would silently
     compute fp32's weights in it, and answers would differ between machines. CPU pinning is off
@@ -158,7 +163,7 @@ class Network:
                 "choose another precision."
             )
         self._requests: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
-        for _ in range(streams):
+        for _ in range(streams + AHEAD):
             self._requests.put(compiled.create_infer_request())
 
     @contextmanager

@@ -34,6 +34,7 @@ from service.metrics import Metrics
 from service.precision import Choice
 from service.priority import give_way
 from service.runner import Runner, Seat, run_each
+from service.runtime import AHEAD
 from service.settings import Settings
 
 BUSY_S = 0.5
@@ -128,6 +129,8 @@ class Serving:
             streams=runtime.streams,
             # More would be cut into these, and answered when the last is done.
             max_batch=min([settings.max_batch, *runtime.batches[:1]]),
+            # With one stream a batch that is made up ahead would be smaller, and make less.
+            ahead=AHEAD if runtime.streams > 1 else 0,
             run_wide=partial(run_each, wide=True) if runtime.wide else None,
             observer=metrics,
             clock=clock,

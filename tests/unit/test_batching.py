@@ -156,7 +156,9 @@ class Journal(BatchObserver):
 class Stage:
     """A batcher with an engine, a clock and a journal that a test plays with."""
 
-    def __init__(self, loop: ClockLoop, streams: int, max_batch: int, *, wide: bool) -> None:
+    def __init__(
+        self, loop: ClockLoop, streams: int, max_batch: int, ahead: int, *, wide: bool
+    ) -> None:
         self.loop = loop
         self.clock = loop.clock
         self.engine = Engine()
@@ -165,6 +167,7 @@ class Stage:
             self.engine,
             streams=streams,
             max_batch=max_batch,
+            ahead=ahead,
             run_wide=partial(self.engine, wide=True) if wide else None,
             observer=self.journal,
             clock=self.clock,
@@ -236,6 +239,7 @@ def play(
     *,
     streams: int = 1,
     max_batch: int = 4,
+    ahead: int = 0,
     wide: bool = False,
 ) -> None:
     """Run a story on a stage of its own."""
@@ -243,7 +247,7 @@ def play(
     async def show() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, ClockLoop)
-        await story(Stage(loop, streams, max_batch, wide=wide))
+        await story(Stage(loop, streams, max_batch, ahead, wide=wide))
 
     with asyncio.Runner(loop_factory=ClockLoop) as runner:
         runner.run(show())
@@ -354,9 +358,15 @@ async def happen(stage: Stage, event: Event, visits: list[Visit]) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(events=EVENTS, streams=st.integers(1, 3), max_batch=st.integers(1, 4), wide=st.booleans())
+@given(
+    events=EVENTS,
+    streams=st.integers(1, 3),
+    max_batch=st.integers(1, 4),
+    ahead=st.integers(0, 2),
+    wide=st.booleans(),
+)
 def test_no_result_is_lost_doubled_or_swapped(
-    events: list[Event], streams: int, max_batch: int, *, wide: bool
+    events: list[Event], streams: int, max_batch: int, ahead: int, *, wide: bool
 ) -> None:
     """Whatever arrives, leaves, expires and fails, each clip ends once, with its own answers."""
 
@@ -372,11 +382,12 @@ def test_no_result_is_lost_doubled_or_swapped(
             dispatched = sum(items for items, _ in stage.journal.batches)
             sent = sum(len(visit.things) for visit in visits)
             gone = dispatched - sum(stage.journal.retries) + stage.journal.drops.total()
-            assert len(running) <= streams
+            assert len(running) <= streams + ahead
             assert sent == stage.batcher.queued + gone
             inside = sum(len(call.things) for call in running) + stage.batcher.queued
             held = any(call.wide for call in running) and inside < streams
-            assert held or len(running) == streams or not stage.batcher.queued, "a stream rests"
+            full = len(running) == streams + ahead
+            assert held or full or not stage.batcher.queued, "a stream rests"
             for visit in visits:
                 late = visit.deadline <= stage.clock()
                 assert visit.task.done() or not late, "a clip has outlived its deadline"
@@ -395,7 +406,7 @@ def test_no_result_is_lost_doubled_or_swapped(
         alone = Counter(call.names[0] for call in stage.engine.entered if len(call.things) == 1)
         assert all(times == 1 for times in (in_company | alone).values()), "an item ran again"
 
-    play(story, streams=streams, max_batch=max_batch, wide=wide)
+    play(story, streams=streams, max_batch=max_batch, ahead=ahead, wide=wide)
 
 
 def test_a_lone_clip_runs_at_once() -> None:
@@ -484,6 +495,57 @@ def test_a_stream_leaves_others_their_share() -> None:
         await stage.finish_all()
 
     play(story, streams=2, max_batch=8)
+
+
+def test_one_batch_more_than_streams_is_handed_over() -> None:
+    """The engine has it when a stream is free, without a way through the loop; others queue."""
+
+    async def story(stage: Stage) -> None:
+        for _ in range(4):
+            await stage.send_good(1)
+        assert [call.names for call in stage.running()] == [[0], [1], [2]]
+        assert stage.batcher.queued == 1
+        assert stage.journal.batches[1:] == [(1, "idle"), (1, "backlog")]
+        await stage.finish(stage.running()[0])
+        assert [call.names for call in stage.running()] == [[1], [2], [3]]
+        await stage.finish_all()
+
+    play(story, streams=2, ahead=1)
+
+
+def test_who_waits_in_the_engine_has_not_begun() -> None:
+    """Neither its clip's time there nor the pace, nor what could be stuck, counts until it has."""
+
+    async def story(stage: Stage) -> None:
+        await stage.send_good(1)
+        clip = await stage.send_good(1)
+        await stage.pass_time(3.0)
+        await stage.finish(stage.running()[0])
+        assert stage.batcher.longest_run_s == 0
+        await stage.pass_time(3.0)
+        assert stage.batcher.longest_run_s == 3.0
+        await stage.finish_all()
+        assert clip.result() == Batched((1.5,), 3.0, 3.0, 1, "backlog")
+        assert stage.journal.engine_s == [3.0, 3.0]
+        assert stage.batcher.items_per_s == pytest.approx(1 / 3)
+
+    play(story, streams=1, ahead=1)
+
+
+def test_who_waits_in_the_engine_may_end_first() -> None:
+    """Where the end of the call before it is heard of later, each clip has its own answer still."""
+
+    async def story(stage: Stage) -> None:
+        clips = [await stage.send_good(1) for _ in range(3)]
+        first, second, third = stage.running()
+        await stage.finish(third)
+        assert clips[2].result().answers == (2.5,)
+        assert clips[2].result().engine_s == 0
+        await stage.finish(second)
+        await stage.finish(first)
+        assert [clip.result().answers for clip in clips[:2]] == [(0.5,), (1.5,)]
+
+    play(story, streams=2, ahead=1)
 
 
 def test_all_threads_work_on_what_is_fewer_than_the_streams() -> None:

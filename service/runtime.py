@@ -106,7 +106,8 @@ def _quota(cgroups: Path) -> tuple[int, int]:
 
 AHEAD = 1
 """Calls beyond its streams that a network takes at once. It begins one by itself as soon as a
-stream is free, when Python would not have come to it yet; further ones wait in Python."""
+stream is free, when Python would not have come to it yet; further ones wait in Python. Networks of
+other batches have streams of their own: one of another size begins beside them."""
 
 
 class Network:

@@ -126,6 +126,27 @@ async def test_a_lone_window_has_all_threads(tiny: Bundle) -> None:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("streams", "calls"), [(1, 1), (2, 3)])
+async def test_the_engine_has_a_batch_ahead_where_it_has_streams(
+    streams: int, calls: int, open_classifiers: Callable[[int], Classifier]
+) -> None:
+    """One; a lone stream has none, and takes all that has come when it is free."""
+    clip = encoded(speech_like(1.0))
+    async with standing(open_classifiers(streams), streams=streams, **ROOM) as stand:
+        stand.runner.gate.shut()
+        far = stand.serving.clock() + 600
+        asked = [asyncio.create_task(stand.serving.classify(clip, deadline=far)) for _ in range(6)]
+        await stand.serving.submitted(6)
+        reasons = ("idle", "backlog", "full", "retry")
+        sent = [stand.sample("timbre_dispatches_total", reason=reason) for reason in reasons]
+        assert sum(sent) == calls
+        stand.runner.gate.open()
+        await asyncio.gather(*asked)
+        assert stand.runner.batches[:calls] == [1] * calls
+        assert streams > 1 or stand.runner.batches[1:] == [5]
+
+
+@pytest.mark.asyncio
 async def test_every_logit_is_the_same_as_each_window_s_alone(
     clips: list[bytes], classifier: Classifier
 ) -> None:

@@ -1,7 +1,8 @@
 """The adaptive batcher: clips' windows → batches for the engine → each clip's answers.
 
 It never waits for a batch to fill. The moment an engine stream is free it takes its share of what
-is queued, so the batch follows the load by itself: small when quiet, `max_batch` when busy. Where
+is queued, so the batch follows the load by itself: small when quiet, `max_batch` when busy. With
+several streams the engine may have the next batch before that, so that none waits for Python. Where
 the engine can also give all its threads to one batch, it does so while there is less inside than
 there are streams. The batcher knows nothing of HTTP or of the model (an item is whatever `run`
 takes), and it belongs to one event loop, the only one to change its state; other threads only run
@@ -325,7 +326,7 @@ class Batcher(Generic[Item, Answer]):
         self._observer.computed(min(seconds, now - began))
         for clip, _ in batch:
             clip.leave(now)
-        ahead = next((call for call in self._calls.values() if call.began is None), None)
+        ahead = next((each for each in self._calls.values() if each.began is None), None)
         if ahead is not None and self._computing < self._streams:
             self._begin(ahead)
         if not isinstance(result, BaseException):

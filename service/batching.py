@@ -127,7 +127,7 @@ class _Call(Generic[Item, Answer]):
 
     batch: list[_Seat[Item, Answer]]
     reason: DispatchReason
-    streams: int
+    wide: bool
     began: float | None = None
 
 
@@ -179,7 +179,6 @@ class Batcher(Generic[Item, Answer]):
         self._in_line = 0
         self._in_engine = 0
         self._calls: dict[asyncio.Future[_Outcome[Answer]], _Call[Item, Answer]] = {}
-        self._wide: asyncio.Future[_Outcome[Answer]] | None = None
         # A stream's: the seconds are those it is kept from others, its way to the engine included.
         self._pace = Pace(PACE_MEMORY_S)
         self._closed = False
@@ -193,6 +192,11 @@ class Batcher(Generic[Item, Answer]):
     def _computing(self) -> int:
         """Calls that have a stream."""
         return sum(call.began is not None for call in self._calls.values())
+
+    @property
+    def _wide(self) -> bool:
+        """Whether a call has the threads of all streams."""
+        return any(call.wide for call in self._calls.values())
 
     @property
     def _few(self) -> bool:
@@ -266,7 +270,7 @@ class Batcher(Generic[Item, Answer]):
             free = self._computing < self._streams
             full = len(batch) == self._max_batch
             why: DispatchReason = "full" if full else reason if free else "backlog"
-            call = _Call(batch, "retry" if alone else why, self._streams if run_wide else 1)
+            call = _Call(batch, "retry" if alone else why, wide=run_wide is not None)
             self._in_engine += len(batch)
             self._observer.dispatched(len(batch), call.reason)
             items = [clip.items[index] for clip, index in batch]
@@ -276,8 +280,6 @@ class Batcher(Generic[Item, Answer]):
             self._calls[future] = call
             if free:
                 self._begin(call)
-            if run_wide:
-                self._wide = future
             future.add_done_callback(self._finished)
 
     def _begin(self, call: _Call[Item, Answer]) -> float:
@@ -317,8 +319,6 @@ class Batcher(Generic[Item, Answer]):
         call = self._calls.pop(future)
         batch = call.batch
         self._in_engine -= len(batch)
-        if future is self._wide:
-            self._wide = None
         # It may even have ended before the one that it waited for was heard of.
         began = self._begin(call) if call.began is None else call.began
         result, seconds = future.result()
@@ -330,7 +330,8 @@ class Batcher(Generic[Item, Answer]):
         if ahead is not None and self._computing < self._streams:
             self._begin(ahead)
         if not isinstance(result, BaseException):
-            self._pace.add(len(batch), call.streams * (now - began))
+            streams = self._streams if call.wide else 1
+            self._pace.add(len(batch), streams * (now - began))
             for (clip, index), answer in zip(batch, result, strict=True):
                 clip.answer(index, answer)
         elif len(batch) > 1:

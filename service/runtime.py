@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -127,8 +127,11 @@ class Network:
         threads: int = 1,
         hint: str = "f32",
         batch: int | None = None,
+        rewrite: Callable[[openvino.Model], None] | None = None,
     ) -> None:
         """Read and compile `model` (IR .xml or .onnx), for inputs of `batch` alone if given.
+
+        `rewrite` changes what was read before it is compiled.
 
         Raises:
             BundleError: OpenVINO cannot read the file, or computes in something else than `hint`.
@@ -138,6 +141,8 @@ class Network:
         core = openvino.Core()
         try:
             network = core.read_model(model)
+            if rewrite is not None:
+                rewrite(network)
             if batch is not None:
                 shape = network.input(0).partial_shape
                 shape[0] = batch

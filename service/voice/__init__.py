@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.domain import Samples
 from service.runtime import Network
+from service.voice.spectrum import fold
 
 MODEL = Path(__file__).parent / "silero_vad_16k_sequence.onnx"
 """From the silero-vad 6.2.3 distribution, unchanged; sha256 is checked by a test."""
@@ -38,7 +39,7 @@ class VoiceActivity:
     """The detector; calls are safe from any thread."""
 
     def __init__(self, *, streams: int = 1) -> None:
-        self._network = Network(MODEL, streams=streams, threads=streams)
+        self._network = Network(MODEL, streams=streams, threads=streams, rewrite=fold)
 
     def __call__(self, samples: Samples) -> NDArray[np.bool_]:
         """Tell for each frame of `FRAME` samples, the last one padded, whether it is speech.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from service import audio, voice
+from service import audio
 from service.audio import MAX_CHANNELS, MAX_DURATION_S, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, decode
 from service.domain import (
     SAMPLE_RATE,
@@ -457,9 +456,3 @@ def test_hours_of_silence_in_a_small_file_cost_no_memory(
     )
     # A minute at 16 kHz is 3.8 MB; a block and what numpy keeps come on top.
     assert int(done.stdout) < 32 * 1024
-
-
-def test_the_voice_activity_is_the_published_one() -> None:
-    """The network is silero-vad 6.2.3's file, unchanged."""
-    expected = "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
-    assert hashlib.sha256(voice.MODEL.read_bytes()).hexdigest() == expected

@@ -16,6 +16,8 @@ from pathlib import Path
 
 WORKER = b"worker"
 """In the command of what the supervisor starts to serve, and of nothing else it starts."""
+TASKS = Path("/proc/self/task")
+"""This process's threads, each with the children that it has started."""
 _LOOK_S = 0.1
 _KILLED = 128
 """What a shell adds to a signal's number for the exit code of what it killed."""
@@ -33,7 +35,7 @@ def end_with_worker() -> None:
 
 
 def _follow() -> None:
-    while (worker := _worker()) is None:
+    while (worker := find_worker()) is None:
         time.sleep(_LOOK_S)  # nothing tells of it
     # The supervisor's own look at it may come first, and then ends things, too.
     with suppress(ChildProcessError):
@@ -43,11 +45,11 @@ def _follow() -> None:
         os._exit(_KILLED + ended.si_status)
 
 
-def _worker() -> int | None:
-    """Find the child that serves; children of other kinds come and go."""
-    for listed in Path("/proc/self/task").glob("*/children"):
-        for child in listed.read_text(encoding="ascii").split():
-            with suppress(OSError):
+def find_worker(tasks: Path = TASKS) -> int | None:
+    """Find the child that serves; children of other kinds, and threads, come and go meanwhile."""
+    for listed in tasks.glob("*/children"):
+        with suppress(OSError):
+            for child in listed.read_text(encoding="ascii").split():
                 if WORKER in Path("/proc", child, "cmdline").read_bytes():
                     return int(child)
     return None

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,9 +48,14 @@ def _follow() -> None:
 
 def find_worker(tasks: Path = TASKS) -> int | None:
     """Find the child that serves; children of other kinds, and threads, come and go meanwhile."""
+    for child in _children(tasks):
+        with suppress(OSError):
+            if WORKER in Path("/proc", child, "cmdline").read_bytes():
+                return int(child)
+    return None
+
+
+def _children(tasks: Path) -> Iterator[str]:
     for listed in tasks.glob("*/children"):
         with suppress(OSError):
-            for child in listed.read_text(encoding="ascii").split():
-                if WORKER in Path("/proc", child, "cmdline").read_bytes():
-                    return int(child)
-    return None
+            yield from listed.read_text(encoding="ascii").split()

@@ -53,5 +53,5 @@ class TestFindWorker:
             pass
         task(tmp_path, "2", ended.pid)
         assert find_worker(tmp_path) is None
-        task(tmp_path, "3", child)
+        task(tmp_path, "3", ended.pid, child)
         assert find_worker(tmp_path) == child

@@ -25,7 +25,7 @@ _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)
 
 NEEDS = {
     "needs_data": f"they read recordings, and {SPEECH_DATA} names no folder",
-    "needs_opensmile": "they need timbre[baselines]",
+    "needs_opensmile": "they need the extra baselines",
     "needs_jq": "they run rollout.sh, which needs jq (Debian's package jq)",
     "needs_chromium": "they need a browser (Debian's package chromium, or the one in CHROMIUM)",
     "needs_prometheus": "they need promtool and prometheus (Debian's package prometheus)",

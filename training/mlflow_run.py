@@ -48,7 +48,7 @@ class MlflowRun:
         except ImportError as error:
             raise ConfigError(
                 f"{TRACKING_URI} is set, but MLflow is not installed: "
-                "install timbre[track], or unset it."
+                "in a checkout of Timbre, pip install '.[track]', or unset it."
             ) from error
         self._file = run / MLFLOW_RUN
         self._name = name

@@ -53,7 +53,7 @@ def _unusable(name: str, missing: str) -> click.Command:
     def refuse() -> None:
         raise click.ClickException(
             f"`timbre bundle {name}` needs what trains ({missing} is missing): "
-            "pip install 'timbre[train]'."
+            "in a checkout of Timbre, pip install '.[train]'."
         )
 
     return click.Command(

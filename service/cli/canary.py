@@ -266,7 +266,8 @@ def needing(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise Wrong(
-            f"This needs timbre[{name}] ({error.name} is missing): pip install 'timbre[{name}]'."
+            f"This needs the extra `{name}` ({error.name} is missing): "
+            f"in a checkout of Timbre, pip install '.[{name}]'."
         ) from error
 
 

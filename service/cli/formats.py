@@ -217,7 +217,8 @@ class Parquet:
             from pyarrow import parquet  # noqa: PLC0415
         except ImportError as error:
             raise click.ClickException(
-                "Parquet needs pyarrow, which is not installed: pip install 'timbre[parquet]'."
+                "Parquet needs pyarrow, which is not installed: "
+                "in a checkout of Timbre, pip install '.[parquet]'."
             ) from error
         types = {"text": pa.string(), "number": pa.float64(), "integer": pa.int32()}
         named = columns(labels, timeline=timeline)

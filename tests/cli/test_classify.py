@@ -154,7 +154,7 @@ class TestOutput:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         result = classify(calls, "--parquet", tmp_path / "calls.parquet")
         assert result.exit_code == 1
-        assert "pip install 'timbre[parquet]'" in result.stderr
+        assert "in a checkout of Timbre, pip install '.[parquet]'" in result.stderr
 
     def test_a_parquet_file_that_cannot_be_written_is_told(
         self, classify: Classify, calls: Path, tmp_path: Path

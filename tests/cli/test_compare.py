@@ -121,9 +121,9 @@ class TestExitCodes:
         result = timbre(name, *PROMETHEUS)
         assert result.exit_code == 3
         assert (
-            "needs timbre[compare] (scipy is missing): pip install 'timbre[compare]'"
-            in " ".join(result.stderr.split())
-        )
+            "needs the extra `compare` (scipy is missing): "
+            "in a checkout of Timbre, pip install '.[compare]'"
+        ) in " ".join(result.stderr.split())
 
 
 class TestOutput:

@@ -426,7 +426,7 @@ class TestCommand:
         arguments = [bundle.folder, "--data", data, "--out", tmp_path / "out"]
         done = CliRunner().invoke(command.quantize, [*map(str, arguments)])
         assert done.exit_code == 1
-        assert "pip install 'timbre[train]'" in done.output
+        assert "in a checkout of Timbre, pip install '.[train]'" in done.output
 
     def test_timbre_finds_it(self) -> None:
         """By the entry point that the package declares."""

@@ -289,7 +289,7 @@ def test_a_missing_client_is_told_before_the_training(
     monkeypatch.setenv(TRACKING_URI, "http://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with (
-        pytest.raises(ConfigError, match=r"install timbre\[track\]"),
+        pytest.raises(ConfigError, match=r"pip install '\.\[track\]'"),
         tracking.tracked(tmp_path, CONFIG, stage="train"),
     ):
         pass

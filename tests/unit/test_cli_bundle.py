@@ -183,4 +183,4 @@ class TestFurtherCommands:
         assert "Needs the extra `train`." in timbre("bundle", "--help").stdout
         result = timbre("bundle", "lacks", "folder", "--to", "int8")
         assert result.exit_code == 1
-        assert "pip install 'timbre[train]'" in result.stderr
+        assert "in a checkout of Timbre, pip install '.[train]'" in result.stderr

@@ -68,7 +68,7 @@ def baselines(
     majority  the most frequent label
     duration  seconds of clip, span, speech; logistic regression or boosted trees
     log-mel   mean and deviation of each mel band; logistic regression
-    egemaps   openSMILE's eGeMAPSv02 functionals; SVM (needs timbre[baselines])
+    egemaps   openSMILE's eGeMAPSv02 functionals; SVM (needs the extra baselines)
     probe     a frozen checkpoint's layers, averaged over time; logistic regression
 
     Hyperparameters are chosen on the development speakers. Then all training clips are fitted, and

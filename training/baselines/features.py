@@ -87,7 +87,8 @@ def egemaps() -> Features:
         import opensmile  # noqa: PLC0415 - an extra of its own, for its licence
     except ImportError as error:
         raise ConfigError(
-            "eGeMAPS needs openSMILE: pip install 'timbre[baselines]', or leave it out with --only."
+            "eGeMAPS needs openSMILE: in a checkout of Timbre, pip install '.[baselines]', "
+            "or leave it out with --only."
         ) from error
     smile = opensmile.Smile(
         feature_set=opensmile.FeatureSet.eGeMAPSv02,

@@ -104,7 +104,8 @@ def quantize(
         from training.quantization.reduce import reduce  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"This needs what trains ({error.name} is missing): pip install 'timbre[train]'."
+            f"This needs what trains ({error.name} is missing): "
+            "in a checkout of Timbre, pip install '.[train]'."
         ) from error
     except (ConfigError, TimbreError) as error:
         raise click.ClickException(str(error)) from error

@@ -174,14 +174,19 @@ def _row(results: Results, model: str, row: Contender) -> tuple[str, ...]:
 
 
 def _differing(results: Results, model: str, row: Contender) -> str:
-    """Say how many answers had another label than the model's own, and what failed."""
+    """Say how many answers had another label than the model's own, and what had no answer.
+
+    A refusal (429) is no failure: the server keeps clips that would wait too long out of its queue.
+    """
     cells = results.of(model, row.name, "closed")
-    differ, answered = (
-        sum(getattr(c, name) for c in cells) for name in ("labels_differ", "answered")
+    differ, asked, answered = (
+        sum(getattr(c, name) for c in cells) for name in ("labels_differ", "requests", "answered")
     )
-    failed = sum(cell.requests - cell.answered for cell in cells)
-    said = f"{differ} of {answered}" if differ else "0"
-    return said + (f"; {failed} failed" if failed else "")
+    refused = sum(cell.statuses.get("429", 0) for cell in cells)
+    failed = asked - answered - refused
+    said = [f"{differ} of {answered}" if differ else "0"]
+    said += [f"{n} {what}" for n, what in ((refused, "refused"), (failed, "failed")) if n]
+    return "; ".join(said)
 
 
 def _percent(share: float) -> str:

@@ -73,9 +73,18 @@ def test_rounds_are_told_as_a_median_with_its_range() -> None:
 
 def test_a_row_says_how_many_labels_differ_and_how_many_requests_failed() -> None:
     """Speed of wrong answers is no speed."""
-    wrong = a_cell(PEER, 3.0, labels_differ=3, answered=98)
+    wrong = a_cell(PEER, 3.0, labels_differ=3, answered=98, statuses={"200": 98, "500": 2})
     page = report.page(some_results([PEER], [wrong]))
     assert "| 3 of 98; 2 failed |" in page
+
+
+def test_refusals_are_told_apart_from_failures() -> None:
+    """429 is what a server is to say to a clip that would wait too long."""
+    statuses = {"200": 67, "429": 30, "503": 3}
+    mixed = a_cell(TIMBRE, 3.0, answered=67, statuses=statuses)
+    assert "| 0; 30 refused; 3 failed |" in report.page(some_results([TIMBRE], [mixed]))
+    refused = a_cell(TIMBRE, 3.0, answered=70, statuses={"200": 70, "429": 30})
+    assert "| 0; 30 refused |" in report.page(some_results([TIMBRE], [refused]))
 
 
 def test_a_busy_machine_is_no_result() -> None:

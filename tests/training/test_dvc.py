@@ -69,6 +69,13 @@ def test_the_training_depends_on_what_it_holds_its_folder_to() -> None:
     assert depends_on("train") == set(Config.model_fields) - after
 
 
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "export"])
+def test_a_stage_depends_on_what_its_clips_are_chosen_by(stage: str) -> None:
+    """Clips of validation or test may become others, and the model the same."""
+    assert "${data}" in stages()[stage]["deps"]
+    assert {"data", "training"} <= depends_on(stage)
+
+
 def test_code_that_stages_depend_on_is_there() -> None:
     """DVC would refuse to start."""
     code = [
@@ -196,6 +203,10 @@ def test_what_changed_is_done_again_and_compared_and_kept(project: Path, program
     compared = json.loads(program("dvc", "metrics", "diff", "--json"))["runs/tiny/metrics.json"]
     name = next(name for name in compared if name.endswith("validation.nll") or "nll" in name)
     assert compared[name]["old"] != compared[name]["new"]
+
+    # The same training, and so the same model.
+    change("[windows]", "[data]\nvalidation_share = 0.3\n[windows]")
+    assert reproduce() == STAGES
 
     change("For tests only", "CC0")
     assert reproduce() == {"configure", "export"}

@@ -96,6 +96,32 @@ def test_recipes_on_other_clips_are_refused_before_a_training(
         trials.plan(sources, (), root=data, runs=tmp_path, leave_out=leave_out, seeds=1)
 
 
+DEVELOPS = '[data]\ndevelopment_speakers = ["two"]\n'
+
+
+@pytest.mark.parametrize("chooses", ['keep = "best"', "patience = 2"])
+@pytest.mark.parametrize(("leave_out", "kept"), [(False, ""), (False, DEVELOPS), (True, "")])
+def test_a_recipe_is_not_judged_by_the_clips_it_chooses_by(
+    data: Path, tmp_path: Path, *, leave_out: bool, kept: str, chooses: str
+) -> None:
+    """It would look better than one that doesn't, and be no better on others."""
+    sources = [
+        recipe(tmp_path, "one", kept),
+        recipe(tmp_path, "two", f"{kept}[training]\n{chooses}"),
+    ]
+    with pytest.raises(ConfigError, match=r"two ends its training .* training\.keep=average"):
+        trials.plan(sources, (), root=data, runs=tmp_path, leave_out=leave_out, seeds=1)
+
+
+def test_a_recipe_may_choose_by_speakers_that_do_not_judge_it(data: Path, tmp_path: Path) -> None:
+    """Those it keeps for choices, while it is judged by a corpus that was left out."""
+    divided = f'{DEVELOPS}split = "speakers"\nvalidation_speakers = ["three"]\n'
+    source = recipe(tmp_path, "one", f'{divided}[training]\nkeep = "best"\n')
+    planned = trials.plan([source], (), root=data, runs=tmp_path, leave_out=True, seeds=1)
+    assert {trial.fold for trial in planned} == {"corpus-one", "corpus-five"}
+    assert {trial.run.watched for trial in planned} == {"development"}
+
+
 def test_a_single_corpus_cannot_be_left_out(data: Path, tmp_path: Path) -> None:
     """Nothing would be left to train on."""
     source = recipe(tmp_path, "one", '[data]\nleft_out_corpora = ["corpus-two"]\n')

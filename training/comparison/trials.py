@@ -56,7 +56,8 @@ def plan(
 
     Raises:
         ConfigError: a configuration can't be used, two have the same name or would be judged by
-            different clips, or there is only one corpus.
+            different clips, one chooses its epoch by the clips that judge it, or there is only one
+            corpus.
     """
     recipes: dict[str, str] = {}
     for source in sources:
@@ -75,6 +76,7 @@ def plan(
                 run = Run(configuration.load(source, ours), root, runs / f"{folder}-seed{seed}")
                 trials.append(Trial(name, fold, seed, run))
     _require_same_clips(trials)
+    _require_unseen_clips(trials)
     return trials
 
 
@@ -94,6 +96,20 @@ def _require_same_clips(trials: Sequence[Trial]) -> None:
         if own != set(first):
             missing = min(set(first) - own)
             raise ConfigError(f"{recipe} has no clips of {missing}; give all the same [data].")
+
+
+def _require_unseen_clips(trials: Sequence[Trial]) -> None:
+    """Refuse recipes that would look better because they choose by the clips that judge them."""
+    for trial in trials:
+        settings = trial.run.config.training
+        chooses = settings.keep == "best" or settings.patience is not None
+        if chooses and trial.judged_by == trial.run.watched:
+            raise ConfigError(
+                f"{trial.recipe} ends its training or keeps its weights by the {trial.judged_by} "
+                "clips, which judge it too, and that flatters it. Set training.keep=average (or "
+                "last) and leave patience out, or give --leave-out-corpora and "
+                "development_speakers in [data]: then it chooses by those speakers."
+            )
 
 
 def _corpora(config: Config, root: Path) -> list[str]:

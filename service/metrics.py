@@ -18,7 +18,7 @@ FINE_BUCKETS = (
     *(round(10 ** (step / 48), 6) for step in range(-110, 72)),
     *(60.0, 120.0, 300.0, 600.0),
 )
-"""Seconds, 48 buckets to the power of ten from 5 ms to 30 s, each 4.9% above the last: a quantile
+"""Seconds, 48 buckets per decade from 5 ms to 30 s, each 4.9% above the last: a quantile
 that moves by 10% moves by a bucket at least. Below it milliseconds do, and above it are deadlines
 longer than the default's."""
 COARSE_BUCKETS = tuple(round(0.001 * 1.25**step, 6) for step in range(48))

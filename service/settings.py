@@ -135,9 +135,9 @@ class Settings(BaseModel):
     decode_backlog: Annotated[int, Field(ge=1, le=100_000)] = 64
     """Clips that are decoded or wait for it at a time; one more is refused with 429."""
     client_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the two limits above that one client may fill, one clip at least; beyond it this
-    client is refused with 429 while others get in. A client is a token, or where there are none a
-    connecting address. 1 lets one client fill them."""
+    """Share of TIMBRE_QUEUE_WINDOWS and TIMBRE_DECODE_BACKLOG that one client may fill, one clip at
+    least; beyond it this client is refused with 429 while others get in. A client is a token, or
+    where there are none a connecting address. 1 lets one client fill them."""
     deadline_s: Annotated[float, Field(gt=0, le=600)] = 30.0
     """Seconds from the end of a request's headers to its answer; later is 504."""
     body_timeout_s: Annotated[float, Field(gt=0, le=600)] = 15.0

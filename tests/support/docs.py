@@ -36,6 +36,13 @@ as not set. A value that cannot be used stops the start with one sentence that n
 
 """
 
+FORWARDED = """\
+
+One variable is uvicorn's and has no prefix: `FORWARDED_ALLOW_IPS`, `127.0.0.1,::1` by default, has
+the addresses between commas of proxies whose `X-Forwarded-For` is believed. Behind a gateway it
+decides who a client is for `TIMBRE_CLIENT_SHARE` ([access](access.md#shares)).
+"""
+
 METRICS = """\
 # Metrics
 
@@ -85,8 +92,8 @@ A request that ended before it was known what would answer it, such as one refus
 
 ## Histograms
 
-`timbre_request_seconds`, `timbre_queue_seconds` and `timbre_engine_seconds` have 48 buckets to the
-power of ten from 5 ms to 30 s, each 4.9% above the last, so that `histogram_quantile` sees a 95th
+`timbre_request_seconds`, `timbre_queue_seconds` and `timbre_engine_seconds` have 48 buckets per
+decade from 5 ms to 30 s, each 4.9% above the last, so that `histogram_quantile` sees a 95th
 percentile move by a tenth. The other histograms are coarser. Clips refused with 429 are in
 `timbre_refusal_seconds` and not in `timbre_request_seconds`: they are quick, and the more of them
 there are, the faster a server would seem. The share of refusals that took at most 50 ms, which is
@@ -122,7 +129,7 @@ KINDS: dict[Any, str] = {
 def pages() -> dict[str, str]:
     """Write every page: its name in docs/ and its text."""
     return {
-        "settings.md": SETTINGS + _settings(),
+        "settings.md": SETTINGS + _settings() + FORWARDED,
         "metrics.md": METRICS + _metrics() + NOTES,
         "errors.md": ERRORS + _errors(),
     }

@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 
 from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -29,6 +31,8 @@ MAX_JSON_BYTES = 4 * (MAX_BODY_BYTES // 3 + 1) + ENVELOPE_BYTES
 MAX_BUFFERED_BYTES = 256 * 1024 * 1024
 """Of all bodies being read or decoded at a time."""
 MAX_FORM_FIELDS = 8
+MAX_FIELD_BYTES = ENVELOPE_BYTES // MAX_FORM_FIELDS
+"""Of a form's text field, which nobody reads."""
 
 # A form's type is what curl --data-binary says of anything, so it is taken for raw bytes too.
 _RAW_TYPES = {
@@ -161,12 +165,20 @@ async def form_file(request: Request, body: bytes) -> bytes:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _InMemoryParser(request.headers, stream(), max_files=1, max_fields=MAX_FORM_FIELDS)
+    parser = _InMemoryParser(
+        _boundary_alone(request),
+        stream(),
+        max_files=1,
+        max_fields=MAX_FORM_FIELDS,
+        max_part_size=MAX_FIELD_BYTES,
+    )
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError) as error:
-        reason = getattr(error, "message", None) or "no boundary"
-        raise BadRequest(f"The multipart form cannot be read: {reason}") from error
+    except MultiPartException as error:
+        raise BadRequest(
+            f"The multipart form cannot be read: {error.message} Send the clip as a file in a "
+            "field called `file`."
+        ) from error
     try:
         file = form.get("file")
         if file is None or isinstance(file, str):
@@ -174,6 +186,24 @@ async def form_file(request: Request, body: bytes) -> bytes:
         return file.file.read()  # in memory, so this doesn't block
     finally:
         await form.close()
+
+
+def _boundary_alone(request: Request) -> Headers:
+    """Give the headers of a multipart body with nothing in them but its boundary.
+
+    The parser would decode names and text by a `charset` beside it, which forms don't have
+    (RFC 7578): some of Python's codecs take seconds for what fits into a field, and names of codecs
+    that there aren't are remembered for ever.
+
+    Raises:
+        BadRequest: there is no boundary.
+    """
+    _, parameters = parse_options_header(request.headers.get("content-type"))
+    boundary = parameters.get(b"boundary", b"").decode("latin-1")
+    if not boundary:
+        raise BadRequest("The multipart form cannot be read: its Content-Type has no boundary.")
+    quoted = boundary.replace("\\", r"\\").replace('"', r"\"")
+    return Headers({"content-type": f'multipart/form-data; boundary="{quoted}"'})
 
 
 def hub_request(body: bytes) -> tuple[bytes, HubParameters]:

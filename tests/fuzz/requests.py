@@ -20,6 +20,12 @@ TYPES = (
     *("application/vnd.bentoml+pickle", "application/json", "multipart/form-data", "text/html"),
     *("audio/", "", "é", "a" * 5000, "multipart/form-data; boundary=" + "b" * 300),
 )
+CHARSETS = (*("",) * 6, "; charset=punycode", "; charset=undefined", "; charset=" + "x" * 1000)
+PART_HEADERS = (
+    *("Content-Type: audio/wav",) * 6,
+    *("Content-Type: text/plain; charset=punycode", "Content-Transfer-Encoding: base64"),
+    *("Content-Disposition: form-data; name*=punycode''file", "X: " + "y" * 5000, "A:\r\nB:", ":"),
+)
 HEADERS = (
     *("X-Request-Id: one", f"X-Request-Id: {NO_CHARACTER};drop", "X-Request-Id: " + "i" * 1000),
     *("Traceparent: 00-0-0-00", "Range: bytes=5-1", "Expect: 100-continue", "Accept: nothing/*"),
@@ -92,12 +98,12 @@ def _form(random: Random) -> tuple[bytes, str | None]:
     filename = random.choice(('; filename="a.wav"', '; filename="a.wav"', "", '; filename="../é"'))
     form = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n'
-        f"Content-Type: audio/wav\r\n\r\n"
+        f"{random.choice(PART_HEADERS)}\r\n\r\n"
     ).encode() + mutated(random)
     form += f"\r\n--{boundary}--\r\n".encode()
     if random.random() < 0.3:
         form = mutated(random, [form * random.choice((1, 1, 3))])
-    return form, f"multipart/form-data; boundary={boundary}"
+    return form, f"multipart/form-data; boundary={boundary}{random.choice(CHARSETS)}"
 
 
 def _json(random: Random) -> tuple[bytes, str | None]:

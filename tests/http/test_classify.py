@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,14 @@ from tests.support.models import HOP_S, LABELS, WINDOW_S
 from tests.support.stand import Stand
 
 pytestmark = pytest.mark.asyncio
+FORM = "multipart/form-data; boundary=x"
+
+
+def form_of(*parts: bytes, boundary: str = "x") -> bytes:
+    """Write a form; each part is what follows `form-data; `."""
+    delimiter = b"--" + boundary.encode("latin-1")
+    start = delimiter + b"\r\nContent-Disposition: form-data; "
+    return b"".join(start + part + b"\r\n" for part in parts) + delimiter + b"--\r\n"
 
 
 class TestClassify:
@@ -191,6 +200,69 @@ class TestMultipart:
     ) -> None:
         """One file called `file`, and few fields beside it."""
         assert problem(await stand.client.post(CLASSIFY, **form)) == "bad-request"
+
+    async def test_nothing_a_form_says_of_its_encoding_is_looked_up(self, stand: Stand) -> None:
+        """Python's codecs are slow, and names it doesn't know stay in memory."""
+        asked: list[str] = []
+        spy = asked.append
+        codecs.register(spy)  # asked for the names that nobody else knows
+        try:
+            answer = await stand.client.post(
+                CLASSIFY,
+                content=form_of(
+                    b'name="_charset_"\r\n\r\nspied-field',
+                    b"name=\"note\"; name*=spied-name''x\r\n"
+                    b"Content-Type: text/plain; charset=spied-text\r\n\r\n\xff",
+                    b'name="file"; filename="\xff"; filename*=spied-filename\'\'x\r\n'
+                    b"Content-Type: audio/wav; charset=spied-file\r\n\r\n" + SPEECH,
+                ),
+                headers={"content-type": f"{FORM}; charset=spied-form"},
+            )
+        finally:
+            codecs.unregister(spy)
+        assert answer.status_code == 200
+        assert asked == []
+
+    async def test_a_text_field_is_short(self, stand: Stand) -> None:
+        """At its limit it is let in; a byte more, and the refusal says what a form is for."""
+        for more, status in ((0, 200), (1, 400)):
+            note = "x" * (bodies.MAX_FIELD_BYTES + more)
+            answer = await stand.client.post(CLASSIFY, files={"file": SPEECH}, data={"note": note})
+            assert answer.status_code == status
+        assert problem(answer) == "bad-request"
+        assert answer.json()["detail"] == (
+            "The multipart form cannot be read: Part exceeded maximum size of 8KB. "
+            "Send the clip as a file in a field called `file`."
+        )
+
+    @pytest.mark.parametrize(
+        "boundary", ['a"b', "a\\", 'a\\"', "a;b", " a", "'()+_,-./:=?", "\xe9"]
+    )
+    async def test_a_boundary_may_have_any_characters(self, stand: Stand, boundary: str) -> None:
+        """Beyond those of RFC 2046, too."""
+        quoted = boundary.replace("\\", "\\\\").replace('"', '\\"')
+        answer = await stand.client.post(
+            CLASSIFY,
+            content=form_of(b'name="file"; filename="a"\r\n\r\n' + SPEECH, boundary=boundary),
+            headers=[
+                (b"content-type", f'multipart/form-data; boundary="{quoted}"'.encode("latin-1"))
+            ],
+        )
+        assert answer.status_code == 200
+
+    @pytest.mark.parametrize("parameters", ["", "; boundary=", '; boundary=""', "; charset=idna"])
+    async def test_only_a_missing_boundary_is_called_so(
+        self, stand: Stand, parameters: str
+    ) -> None:
+        """What is wrong with the form itself has other words."""
+        said = []
+        for content_type in (f"multipart/form-data{parameters}", f"{FORM}; charset=idna"):
+            answer = await stand.client.post(
+                CLASSIFY, content=b"no form", headers={"content-type": content_type}
+            )
+            assert problem(answer) == "bad-request"
+            said.append(answer.json()["detail"])
+        assert ["no boundary" in detail for detail in said] == [True, False]
 
     async def test_an_empty_file_is_no_audio(self, stand: Stand) -> None:
         answer = await stand.client.post(CLASSIFY, files={"file": b""})

@@ -96,6 +96,16 @@ def test_recipes_on_other_clips_are_refused_before_a_training(
         trials.plan(sources, (), root=data, runs=tmp_path, leave_out=leave_out, seeds=1)
 
 
+@pytest.mark.parametrize("other", ["seed = 1", "resamples = 300"])
+def test_recipes_with_other_resamples_are_refused_before_a_training(
+    data: Path, tmp_path: Path, other: str
+) -> None:
+    """A difference of pairs needs the same resamples of both."""
+    sources = [recipe(tmp_path, "one"), recipe(tmp_path, "two", f"[evaluation]\n{other}\n")]
+    with pytest.raises(ConfigError, match=r"one and two .* the same \[evaluation\]"):
+        trials.plan(sources, (), root=data, runs=tmp_path, leave_out=False, seeds=1)
+
+
 DEVELOPS = '[data]\ndevelopment_speakers = ["two"]\n'
 
 

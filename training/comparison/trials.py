@@ -56,8 +56,8 @@ def plan(
 
     Raises:
         ConfigError: a configuration can't be used, two have the same name or would be judged by
-            different clips, one chooses its epoch by the clips that judge it, or there is only one
-            corpus.
+            different clips or resamples, one chooses its epoch by the clips that judge it, or there
+            is only one corpus.
     """
     recipes: dict[str, str] = {}
     for source in sources:
@@ -76,6 +76,7 @@ def plan(
                 run = Run(configuration.load(source, ours), root, runs / f"{folder}-seed{seed}")
                 trials.append(Trial(name, fold, seed, run))
     _require_same_clips(trials)
+    _require_same_resamples(trials)
     _require_unseen_clips(trials)
     return trials
 
@@ -96,6 +97,17 @@ def _require_same_clips(trials: Sequence[Trial]) -> None:
         if own != set(first):
             missing = min(set(first) - own)
             raise ConfigError(f"{recipe} has no clips of {missing}; give all the same [data].")
+
+
+def _require_same_resamples(trials: Sequence[Trial]) -> None:
+    """Refuse recipes whose differences couldn't be taken resample by resample."""
+    for trial in trials:
+        first, ours = (each.run.config.evaluation for each in (trials[0], trial))
+        if (ours.seed, ours.resamples) != (first.seed, first.resamples):
+            raise ConfigError(
+                f"{trials[0].recipe} and {trial.recipe} have another seed or other resamples; give "
+                "both the same [evaluation]."
+            )
 
 
 def _require_unseen_clips(trials: Sequence[Trial]) -> None:

@@ -263,6 +263,15 @@ def test_a_row_without_audio_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("hub_cache")
+@pytest.mark.parametrize("cell", [-1, None])
+def test_a_row_without_a_label_is_refused(tmp_path: Path, cell: int | None) -> None:
+    """A label that is kept from us is no class, and neither is none."""
+    _table(tmp_path / "set" / "train.parquet", label=[0, cell])
+    with pytest.raises(ConfigError, match=r"nemo/train/000001 has no label .*without such rows"):
+        _read(tmp_path, kind="hub", path="set", corpus="nemo")
+
+
+@pytest.mark.usefixtures("hub_cache")
 def test_a_missing_column_is_named_beside_those_there_are(tmp_path: Path) -> None:
     """So that the settings can be mended without opening the table."""
     _table(tmp_path / "set" / "train.parquet", label=[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from training.data_settings import Hub
 from training.recording import Recording
 from training.sources.manifest import sex
 
+HIDDEN = -1
+"""What `datasets` has in a column of classes where the label is kept from us."""
+
 
 def read_hub(settings: Hub, root: Path) -> list[Recording]:
     """Read all splits of a data set of tables; audio stays encoded, for the project's own decoder.
@@ -24,7 +28,7 @@ def read_hub(settings: Hub, root: Path) -> list[Recording]:
     loose audio files is not for this: `datasets` wants torchcodec for it, and `folders` reads it.
 
     Raises:
-        ConfigError: it isn't there, cannot be read, or lacks a column.
+        ConfigError: it isn't there, cannot be read, lacks a column, or has a clip without a label.
     """
     import datasets  # noqa: PLC0415 - seconds, which no other source needs
 
@@ -47,9 +51,19 @@ def read_hub(settings: Hub, root: Path) -> list[Recording]:
             recording = _recording(
                 settings, row, name, _file(row[settings.columns.audio], name, clips)
             )
-            label = recording.label if names is None else names[row[settings.columns.label]]
+            label = _label(row[settings.columns.label], names, name)
             recordings.append(replace(recording, label=label, split=str(split)))
     return recordings
+
+
+def _label(cell: object, names: Sequence[str] | None, clip: str) -> str:
+    """What a cell says, by the names of the column's classes where it has some."""
+    if cell is None or (names is not None and cell == HIDDEN):
+        raise ConfigError(
+            f"{clip} has no label ({cell}): name another column in `columns`, or give a folder of "
+            "Parquet files (`path`) without such rows."
+        )
+    return names[cell] if names is not None and isinstance(cell, int) else str(cell)
 
 
 def _demand(settings: Hub, source: str, present: list[str]) -> None:

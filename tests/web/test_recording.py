@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import soundfile
-from playwright.sync_api import Browser, Playwright, expect
+from playwright.sync_api import Browser, Playwright, Route, expect
 
 from tests.support.browser import Visit, chromium, visiting
 from tests.support.server import PATIENCE_S, Server
@@ -75,6 +75,28 @@ def test_while_recording(visit: Visit) -> None:
     visit.shot("recording")
     visit["#record"].click()
     expect(visit["#record"]).to_have_text("Record")
+
+
+def test_the_button_says_stop_whatever_comes_meanwhile(visiting_page: Visiting) -> None:
+    """The model's facts, which take their time here, and another language."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with visiting_page() as visit:
+        visit.page.route("**/v1/model", hold)
+        visit.open()
+        visit["#record"].click()
+        expect(visit["#record"]).to_have_text("Stop")
+        for route in held:
+            route.continue_()
+        expect(visit["#model"]).not_to_be_empty()
+        expect(visit["#record"]).to_have_text("Stop")
+        visit["#language"].select_option("es")
+        expect(visit["#record"]).to_have_text("Parar")
+        visit["#record"].click()
+        expect(visit["#record"]).to_have_text("Grabar")
 
 
 def test_a_recording_can_be_discarded(visit: Visit) -> None:

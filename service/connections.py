@@ -76,7 +76,8 @@ class Connection(HttpToolsProtocol):
     """uvicorn's connection, one of a crowd, with `patience_s` seconds for what it never limits.
 
     They are for the headers of a request, from the first byte on (of the first request: from the
-    connection on), for what is left of a body that was answered early, and for reading an answer.
+    connection on), for what is left of a body that was answered early, and for reading an answer,
+    the last of a connection too: a transport that is closed waits for ever for it to be read.
     """
 
     def __init__(self, *args: Any, crowd: Crowd, patience_s: float, **options: Any) -> None:  # noqa: ANN401
@@ -142,6 +143,17 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if done:
             self._crowd.wait(self)
+        self._see_off()
+
+    def shutdown(self) -> None:
+        """Close once no answer is owed, because the server ends."""
+        super().shutdown()
+        self._see_off()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close after a long rest."""
+        super().timeout_keep_alive_handler()
+        self._see_off()
 
     def pause_writing(self) -> None:
         """Wait for a client that doesn't read."""
@@ -153,6 +165,7 @@ class Connection(HttpToolsProtocol):
         """Go on."""
         super().resume_writing()
         self._relax()
+        self._see_off()
         if not (self.cycle.more_body or self.cycle.response_complete):
             self._crowd.work(self)
 
@@ -162,6 +175,11 @@ class Connection(HttpToolsProtocol):
         self._crowd.hung_up(why)
         self._relax()
         self.transport.abort()
+
+    def _see_off(self) -> None:
+        """Be patient with what a client has still to read of a connection that is closed."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self._be_patient()
 
     def _be_patient(self) -> None:
         self._relax()

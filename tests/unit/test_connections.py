@@ -62,6 +62,7 @@ class Transport:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.written = b""
+        self.unread = 0
         self.closed = self.aborted = False
 
     def get_extra_info(self, _: str) -> None:
@@ -69,6 +70,9 @@ class Transport:
 
     def write(self, data: bytes) -> None:
         self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def close(self) -> None:
         self.closed = True
@@ -238,6 +242,53 @@ class TestTime:
         assert not transport.closed
         connection.pause_writing()
         stand.loop.pass_time(PATIENCE_S)
+        assert transport.aborted
+
+    @pytest.mark.parametrize("unread", [0, 1])
+    @pytest.mark.parametrize("why", ["asked", "rested", "shut down", "shut down early"])
+    async def test_a_closed_connection_s_last_bytes_have_a_deadline(
+        self, why: str, unread: int
+    ) -> None:
+        """However it came to be closed; a transport by itself would keep it until they are read."""
+        stand = Stand()
+        connection, transport = stand.open()
+        transport.unread = unread
+        close = HEAD + b"connection: close\r\ncontent-length: 4\r\n\r\n"
+        connection.data_received((close if why == "asked" else REQUEST) + BODY)
+        await settle()
+        if why == "shut down early":
+            connection.shutdown()
+        stand.answer()
+        await settle()
+        if why == "shut down":
+            connection.shutdown()
+        if why == "rested":
+            stand.loop.pass_time(KEEP_ALIVE_S)
+        assert transport.closed
+        stand.loop.pass_time(PATIENCE_S - 0.01)
+        assert not transport.aborted
+        stand.loop.pass_time(0.02)
+        assert transport.aborted is bool(unread)
+        assert stand.hung_up == ({"slow": 1} if unread else {})
+
+    async def test_who_reads_a_part_of_a_closed_connection_s_answer_has_time_for_the_rest(
+        self,
+    ) -> None:
+        """And no longer than that."""
+        stand = Stand()
+        connection, transport = stand.open()
+        connection.data_received(REQUEST + BODY)
+        stand.answer()
+        await settle()
+        connection.pause_writing()
+        transport.unread = 2
+        connection.shutdown()
+        stand.loop.pass_time(PATIENCE_S / 2)
+        transport.unread = 1
+        connection.resume_writing()
+        stand.loop.pass_time(PATIENCE_S - 0.01)
+        assert not transport.aborted
+        stand.loop.pass_time(0.02)
         assert transport.aborted
 
 

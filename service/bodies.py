@@ -10,7 +10,7 @@ import base64
 import binascii
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pydantic import ValidationError
 from python_multipart.multipart import parse_options_header
@@ -131,7 +131,10 @@ class Body:
         self._chunks.clear()
         self._dropped = True
         if self._patience is not None:
-            self._patience.reschedule(0.0)
+            # It refuses where its time is up and its task has yet to hear of it, which ends the
+            # reading all the same; this is another client's task, which has no part in that.
+            with suppress(RuntimeError):
+                self._patience.reschedule(0.0)
 
 
 def content_type(request: Request) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from service import bodies
 from tests.support.asking import CLASSIFY, HUB, SPEECH, in_pieces, never_ending, post, problem
@@ -123,6 +126,35 @@ class TestSize:
         assert not slow.done()
         slow.cancel()
         await asyncio.gather(slow, return_exceptions=True)
+
+    async def test_whose_time_is_up_can_be_the_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Even in the moment when it hasn't heard of it: who needs the room is none the worse."""
+        monkeypatch.setattr(bodies, "MAX_BUFFERED_BYTES", 1)
+        buffers, due = bodies.Buffers(), asyncio.Event()
+
+        async def read(body: AsyncIterator[bytes], timeout_s: float) -> bytes | None:
+            async def receive() -> Message:
+                return {"type": "http.request", "body": await anext(body), "more_body": True}
+
+            request = Request({"type": "http", "headers": []}, receive)
+            with buffers.hold() as buffered:
+                return await buffered.read(request, limit=1, timeout_s=timeout_s)
+
+        async def at_that_moment() -> AsyncIterator[bytes]:
+            await due.wait()
+            yield b"b"
+            await asyncio.get_running_loop().create_future()
+
+        late = asyncio.ensure_future(read(never_ending(b"a"), 0.01))
+        needs_room = asyncio.ensure_future(read(at_that_moment(), PATIENCE_S))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(due.set)
+        time.sleep(0.02)  # noqa: ASYNC251 - so that both are due in the same turn of the loop
+        assert await late is None
+        assert buffers.held == 1
+        assert not needs_room.done()
+        needs_room.cancel()
+        await asyncio.gather(needs_room, return_exceptions=True)
 
     async def test_a_whole_body_is_not_dropped(
         self, stand: Stand, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import { clock, emotion, percent, t } from "/web/i18n.js";
 
 const COLUMNS = 800; // of the waveform
 const LEAST_PX = 6; // of a segment, before the time line scrolls
+const ROUNDED_PX = 2; // that what is scrolled to its end may lack
 const TICKS = 6; // at most, beside 0
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]; // seconds between two ticks
 const KNOWN = ["angry", "disgusted", "fearful", "happy", "neutral", "relaxed", "sad", "surprised"];
@@ -50,7 +51,8 @@ export function said(segment) {
 }
 
 /**
- * Draw into a container what was there before, too, keeping the focus.
+ * Draw into a container what was there before, too, keeping the focus and the place: what is
+ * scrolled to the end stays at the end.
  *
  * @param peaks of the waveform, from 0 to 1; empty where the browser can't decode the recording.
  * @param play is called with a segment that is pressed; null where there is nothing to hear.
@@ -58,6 +60,9 @@ export function said(segment) {
 export function showTimeline(container, { durationS, segments, labels, peaks, play = null }) {
   const held = [...container.querySelectorAll(".track button")].indexOf(document.activeElement);
   const open = container.querySelector("details")?.open ?? false;
+  const before = container.querySelector(".scroll");
+  const left = before?.scrollLeft ?? 0;
+  const atEnd = before && before.scrollWidth - before.clientWidth - left < ROUNDED_PX;
   const details = make("p", { className: "hint detail" }, t(`timeline.${play ? "hint" : "look"}`));
   const at = (value) => `${(100 * value) / durationS}%`;
   const buttons = shares(segments).map(([start, end], index) => {
@@ -88,8 +93,10 @@ export function showTimeline(container, { durationS, segments, labels, peaks, pl
     waveform(peaks),
     ...buttons,
   );
-  track.style.minWidth = `${segments.length * LEAST_PX}px`;
   track.style.setProperty("--lanes", labels.length);
+  const wide = make("div", {}, track, axis(durationS, at)); // the times below are those above
+  wide.style.minWidth = `${segments.length * LEAST_PX}px`;
+  const scroll = make("div", { className: "scroll" }, wide);
   container.replaceChildren(
     make(
       "div",
@@ -101,11 +108,12 @@ export function showTimeline(container, { durationS, segments, labels, peaks, pl
           make("li", { "data-tone": tone(label, labels) }, make("span", {}, emotion(label))),
         ),
       ),
-      make("div", { className: "scroll" }, track, axis(durationS, at)),
+      scroll,
     ),
     details,
     make("details", { open }, make("summary", {}, t("timeline.table")), table(segments)),
   );
+  scroll.scrollLeft = atEnd ? scroll.scrollWidth : left;
   buttons[held]?.focus({ preventScroll: true });
 }
 

@@ -86,6 +86,7 @@ class Connection(HttpToolsProtocol):
         self._patience_s = patience_s
         self._timer: TimerHandle | None = None
         self._head_bytes = 0
+        self._in_head = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Join the crowd and wait for a request."""
@@ -114,11 +115,15 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Note the first byte of a request."""
         super().on_message_begin()
-        self._crowd.wait(self)
+        self._in_head = True
+        # An answer to an earlier one may still be owed; uvicorn's types have a cycle from the start.
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
+            self._crowd.wait(self)
 
     def on_headers_complete(self) -> None:
         """Begin to answer; a body has its own time limit."""
         self._head_bytes = 0
+        self._in_head = False
         self._relax()
         super().on_headers_complete()
 
@@ -139,10 +144,14 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Rest, or go on with the next request."""
-        done = not self.pipeline
+        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        if done:
+        if following is None or following.more_body:
             self._crowd.wait(self)
+        if following is None and self._in_head:
+            # The next request has begun, so this is no rest between two.
+            self._unset_keepalive_if_required()
+            self._be_patient()
         self._see_off()
 
     def shutdown(self) -> None:

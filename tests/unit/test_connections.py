@@ -193,6 +193,24 @@ class TestTime:
         stand.loop.pass_time(0.02)
         assert transport.aborted
 
+    @pytest.mark.parametrize("sent", [b"P", HEAD])
+    async def test_headers_that_begin_before_an_answer_have_theirs_from_it_on(
+        self, sent: bytes
+    ) -> None:
+        """The connection doesn't rest then, and another byte gives them no more time."""
+        stand = Stand()
+        connection, transport = stand.open()
+        connection.data_received(REQUEST + BODY + sent)
+        stand.loop.pass_time(2 * PATIENCE_S)
+        assert not transport.closed
+        stand.answer()
+        await settle()
+        stand.loop.pass_time(PATIENCE_S - 0.01)
+        assert not transport.closed
+        connection.data_received(b"O")
+        stand.loop.pass_time(0.02)
+        assert transport.aborted
+
     async def test_an_idle_connection_is_closed_in_the_end(self) -> None:
         stand = Stand()
         stand.answer()
@@ -343,6 +361,21 @@ class TestNumber:
         await settle()
         assert transport.written.count(b"ok") == 2
         assert not stand.open()[1].closed
+
+    @pytest.mark.parametrize("sent", [b"P", HEAD, REQUEST, REQUEST + BODY[:1]])
+    async def test_who_has_begun_another_request_is_owed_the_answer_to_the_first(
+        self, sent: bytes
+    ) -> None:
+        """Until it has it: from then on the server waits for the rest of the other."""
+        stand = Stand(limit=1)
+        connection, transport = stand.open()
+        connection.data_received(REQUEST + BODY + sent)
+        assert stand.open()[1].aborted
+        stand.answer(1)
+        await settle()
+        assert transport.written.endswith(b"ok")
+        assert not stand.open()[1].closed
+        assert transport.aborted
 
     async def test_who_does_not_read_can_be_the_one(self) -> None:
         """An answer that nobody takes is no reason to stay."""

@@ -16,17 +16,14 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from service.domain import Overloaded
-from service.rates import Arrivals, Pace
-
-RATE_MEMORY_S = 30.0
-"""Seconds of work after which a measurement of the drain rate has faded to 1/e."""
+from service.rates import Arrivals
 
 ASKED_MEMORY_S = 30.0
 """Seconds over which the rate of windows asked for is smoothed: five clips a second at random then
 make it waver by 6%, which is within the 10% that a HorizontalPodAutoscaler ignores."""
 
 DEFAULT_RETRY_S = 2.0
-"""Retry-After before the first window has been drained."""
+"""Retry-After while nobody knows how fast windows drain."""
 
 MIN_RETRY_S = 1.0
 """Retry-After is sent in whole seconds; none would be an invitation to come back at once."""
@@ -89,15 +86,17 @@ _NOTHING = _Held()
 class Admission:
     """Lets `capacity` windows in at a time, and `backlog` clips whose windows aren't known yet.
 
-    And no more than will have drained in `longest_s` seconds, by the rate of late: how many windows
-    may wait depends on the model and the machine, how long a client should wait doesn't.
+    And no more than will have drained in `longest_s` seconds: how many windows may wait depends on
+    the model and the machine, how long a client should wait doesn't. `takes_s` tells in how many
+    seconds windows drain, or None where that isn't known. It is to go by what is computed, not by
+    permits that come back: those of clients who leave do so undone, and a slow engine would seem
+    fast.
 
     One client may hold `client_share` of both: 1.0 lets anyone have it all. A client is whatever
     tells it from others, and is remembered while it holds something. `clock` gives seconds.
 
-    `admitted_windows` and `refused_windows` only grow; their sum is what was asked for, which goes
-    on rising under overload where the work in flight stops at `capacity`. A clip of unknown size
-    counts as an average clip, hence the fraction.
+    `refused_windows` only grows. A clip of unknown size counts as an average clip, hence the
+    fraction.
     """
 
     def __init__(
@@ -106,11 +105,11 @@ class Admission:
         *,
         backlog: int,
         longest_s: float = math.inf,
-        window_s: float | None = None,
+        takes_s: Callable[[int], float | None] = lambda _: None,
         client_share: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the seconds a window takes, where they are known, for the first estimate.
+        """Begin empty.
 
         Raises:
             ValueError: there is no room for one window, one clip, or any of a client's.
@@ -125,19 +124,12 @@ class Admission:
         self.backlog = backlog
         self.longest_s = longest_s
         self.client_share = client_share
-        self.admitted_windows = 0
         self.refused_windows = 0.0
-        self._clock = clock
+        self._takes_s = takes_s
         self._all = _Held()
         self._clients: dict[Hashable, _Held] = {}
         self._average_clip: float | None = None
         self._asked = Arrivals(ASKED_MEMORY_S, clock=clock)
-        # The drain rate: windows drained over the busy seconds they took.
-        self._drain = Pace(RATE_MEMORY_S)
-        if window_s is not None:
-            self._drain.add(1, window_s)
-        self._since_release_s = 0.0
-        self._measured_at = clock()
 
     @property
     def in_flight(self) -> int:
@@ -160,15 +152,8 @@ class Admission:
 
     @property
     def queue_s(self) -> float | None:
-        """Seconds in which the work now in flight will have drained, at the rate of late.
-
-        None while no rate has been measured.
-        """
-        self._measure()
-        if not self._drain.amount:
-            return None
-        busy_s = self._drain.seconds + self._since_release_s
-        return self.in_flight * busy_s / self._drain.amount
+        """Seconds in which what is in flight will have drained; None where no rate is known."""
+        return self._takes_s(self.in_flight)
 
     @property
     def retry_after_s(self) -> float:
@@ -214,9 +199,7 @@ class Admission:
             self._refuse(windows, self._everybody)
         if self._too_many(windows, held, self.client_share):
             self._refuse(windows, self._one_client(held))
-        self._measure()
         self._all.windows += windows
-        self.admitted_windows += windows
         self._asked.add(windows)
         if windows:
             self._of(client).windows += windows
@@ -228,12 +211,9 @@ class Admission:
         self._forget(client)
 
     def _release(self, client: Hashable, windows: int) -> None:
-        self._measure()
         self._all.windows -= windows
         self._of(client).windows -= windows
         self._forget(client)
-        self._drain.add(windows, self._since_release_s)
-        self._since_release_s = 0.0
 
     def _refuse(self, windows: float, reason: str) -> NoReturn:
         self.refused_windows += windows
@@ -258,13 +238,6 @@ class Admission:
     def _forget(self, client: Hashable) -> None:
         if self._clients[client] == _NOTHING:
             del self._clients[client]
-
-    def _measure(self) -> None:
-        """Count the time up to now if it was busy: an idle engine is not a slow one."""
-        now = self._clock()
-        if self.in_flight:
-            self._since_release_s += now - self._measured_at
-        self._measured_at = now
 
     @property
     def _average(self) -> float:

@@ -212,6 +212,22 @@ class Batcher(Generic[Item, Answer]):
         """
         return self._streams * self._pace.per_s
 
+    def takes_s(self, items: int) -> float | None:
+        """Seconds that so many items take all streams together; None before any has been made.
+
+        As `items_per_s` has it, but what is under way counts with its time so far: an engine that
+        stalls is not thought fast until it goes on.
+        """
+        if not self._pace.amount:
+            return None
+        now = self._clock()
+        under_way_s = sum(
+            self._streams_of(call) * (now - call.began)
+            for call in self._calls.values()
+            if call.began is not None
+        )
+        return items * (self._pace.seconds + under_way_s) / self._pace.amount / self._streams
+
     @property
     def longest_run_s(self) -> float:
         """Seconds the longest engine call now under way has been running; 0 when there is none."""
@@ -282,6 +298,10 @@ class Batcher(Generic[Item, Answer]):
                 self._begin(call)
             future.add_done_callback(self._finished)
 
+    def _streams_of(self, call: _Call[Item, Answer]) -> int:
+        """How many streams a call keeps from others."""
+        return self._streams if call.wide else 1
+
     def _begin(self, call: _Call[Item, Answer]) -> float:
         """Note that a call has a stream, from now on."""
         call.began = self._clock()
@@ -330,8 +350,7 @@ class Batcher(Generic[Item, Answer]):
         if ahead is not None and self._computing < self._streams:
             self._begin(ahead)
         if not isinstance(result, BaseException):
-            streams = self._streams if call.wide else 1
-            self._pace.add(len(batch), streams * (now - began))
+            self._pace.add(len(batch), self._streams_of(call) * (now - began))
             for (clip, index), answer in zip(batch, result, strict=True):
                 clip.answer(index, answer)
         elif len(batch) > 1:

@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -118,7 +118,7 @@ class Serving:
             settings.queue_windows,
             backlog=settings.decode_backlog,
             longest_s=settings.queue_s,
-            window_s=model.window_s,
+            takes_s=self._takes_s,
             client_share=settings.client_share,
             clock=clock,
         )
@@ -175,6 +175,12 @@ class Serving:
         """
         makes_per_s = self._batcher.items_per_s
         return self.admission.asked_per_s / makes_per_s if makes_per_s else 0.0
+
+    def _takes_s(self, windows: int) -> float | None:
+        """Seconds that windows take the engine: as warmed up, until it has made any for clients."""
+        warm_s = self.model.window_s
+        known = self._batcher.takes_s(windows)
+        return windows * warm_s if known is None and warm_s is not None else known
 
     @property
     def busy(self) -> bool:
@@ -282,21 +288,33 @@ class Serving:
     ) -> Heard:
         with self._counted():
             permit = self.admission.expect(client)
+        # A call that is cancelled before it has begun stays in its executor's queue, with all that
+        # it was given: the clip isn't counted any more then, so its bytes must not stay either.
+        waiting = [data]
         with permit:
             try:
                 async with asyncio.timeout(max(0.0, deadline - self.clock())):
                     return await asyncio.get_running_loop().run_in_executor(
-                        self._hearers, self._hear_now, data, classifier
+                        self._hearers, self._hear_now, waiting, classifier
                     )
             except TimeoutError:
                 raise DeadlineExceeded("The clip was not decoded by the deadline.") from None
+            finally:
+                waiting.clear()
 
-    def _hear_now(self, data: bytes, classifier: Classifier) -> Heard:
+    def _hear_now(self, waiting: list[bytes], classifier: Classifier) -> Heard:
         """Hear a clip in a thread, and let `alive` see since when the engine listens.
 
         What has begun to decode is decoded, even if its client or its deadline has gone: that is
         bounded, mostly to milliseconds, and to end a process for it would cost more.
+
+        Raises:
+            CancelledError: the clip that was waiting has been taken away.
         """
+        try:
+            data = waiting.pop()
+        except IndexError:
+            raise CancelledError from None
         clip = self._decoder.decode(data)
         thread = threading.get_ident()
         self._listening[thread] = self.clock()

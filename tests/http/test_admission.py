@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -85,6 +87,73 @@ class TestGate:
             stand.classifier.decoding.shut()
             for _ in range(2):
                 assert problem(await post(stand)) == "deadline"
+
+
+class TestWaiting:
+    """How long a clip would wait is known by what the engine makes."""
+
+    async def test_the_first_clips_are_judged_by_the_warm_up(self, make: Standing) -> None:
+        """Before any is computed a burst would fill the queue with what is answered too late."""
+        async with make(queue_s=2.0) as stand:
+            stand.serving.model = replace(stand.serving.model, window_s=0.75)
+            stand.runner.gate.shut()
+            first = post(stand)
+            await stand.runner.gate.reached()
+            refused = await stand.client.post(CLASSIFY, content=untouchable(), headers=RAW)
+            assert problem(refused) == "overloaded"
+            assert "3 windows are in flight, which take 2.25 s" in refused.json()["detail"]
+            stand.let_go()
+            assert (await first).status_code == 200
+
+    async def test_who_leaves_makes_the_engine_no_faster(self, make: Standing) -> None:
+        """What is dropped unseen isn't computed, however many clips come and go in a moment."""
+        async with make(queue_s=60.0, deadline_s=600.0) as stand:
+            stand.runner.gate.shut()
+            staying = post(stand)
+            await stand.runner.gate.reached()
+            await stand.serving.submitted()
+            for _ in range(20):
+                leaver = post(stand)
+                await stand.serving.submitted()
+                leaver.cancel()
+                await asyncio.wait([leaver])
+            stand.serving.skipped_s += 10 * WINDOWS
+            stand.let_go()
+            assert (await staying).status_code == 200
+            stand.runner.gate.shut()
+            next_one = post(stand)
+            await stand.runner.gate.reached()
+            assert stand.serving.admission.queue_s == pytest.approx(10 * WINDOWS, rel=0.1)
+            stand.let_go()
+            assert (await next_one).status_code == 200
+
+
+class TestMemory:
+    """What is kept of clips whose clients have gone."""
+
+    async def test_a_clip_that_waits_for_a_decoder_goes_with_its_client(
+        self, make: Standing
+    ) -> None:
+        """It isn't counted any more, so hundreds could pile up behind one that takes long."""
+        async with make(decoders=1) as stand:
+            stand.classifier.decoding.shut()
+            first = post(stand)
+            await stand.classifier.decoding.reached()
+            body = bytes(bytearray(SPEECH))
+            known = sys.getrefcount(body)
+            work = asyncio.ensure_future(
+                stand.serving.classify(body, deadline=stand.serving.clock() + PATIENCE_S)
+            )
+            await asyncio.sleep(0)
+            assert stand.serving._hearers._work_queue.qsize() == 1
+            assert sys.getrefcount(body) > known
+            work.cancel()
+            await asyncio.wait([work])
+            del work
+            assert sys.getrefcount(body) == known
+            assert stand.serving._hearers._work_queue.qsize() == 1
+            stand.let_go()
+            assert (await first).status_code == 200
 
 
 @asynccontextmanager

@@ -268,13 +268,15 @@ class TestSending:
             assert (await stand.internal.post(ROUTE, content=SPEECH)).status_code == 200
             assert not sender._sending
 
-    async def test_a_busy_stable_sends_nothing(self, make: Standing, candidate: Classifier) -> None:
+    async def test_a_busy_stable_sends_nothing(
+        self, make: Standing, candidate: Classifier, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Its clients' clips need the CPU."""
         async with pair(make, candidate) as both:
-            await post(both.stable)  # now there is a rate
+            await post(both.stable)
             await both.settled()
-            with both.stable.serving.admission.admit(WINDOWS):
-                both.stable.serving.skipped_s += 4 * BUSY_S  # for so long they have been inside
+            with monkeypatch.context() as busy:
+                busy.setattr(Admission, "queue_s", BUSY_S)
                 assert (await post(both.stable)).status_code == 200
             assert (both.clips("paired"), both.clips("busy")) == (1, 1)
 

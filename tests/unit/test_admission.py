@@ -30,16 +30,6 @@ class Clock:
         return self.now
 
 
-def drained_at(windows_per_s: float, *, capacity: int = 100) -> tuple[Admission, Clock]:
-    """Build an admission that has drained clips of 10 windows at this rate for a while."""
-    clock = Clock()
-    admission = Admission(capacity, backlog=100, clock=clock)
-    for _ in range(50):
-        with admission.admit(10):
-            clock.now += 10 / windows_per_s
-    return admission, clock
-
-
 def test_the_last_window_that_fits_is_admitted_and_the_next_refused() -> None:
     """The capacity is met exactly, then a clip of even one window is overload."""
     admission = Admission(8, backlog=100)
@@ -118,7 +108,7 @@ def test_in_flight_is_the_sum_of_the_permits_held(
     admission = Admission(capacity, backlog=100)
     permits: list[Permit] = []
     held: dict[int, int] = {}
-    admitted = refused = 0
+    refused = 0
     for arrives, number in moves:
         if arrives:
             before = admission.in_flight
@@ -130,7 +120,6 @@ def test_in_flight_is_the_sum_of_the_permits_held(
                 assert before + number > capacity
             else:
                 assert number == 0 or before == 0 or before + number <= capacity
-                admitted += number
                 held[len(permits)] = number
                 permits.append(permit)
         elif permits:
@@ -138,7 +127,6 @@ def test_in_flight_is_the_sum_of_the_permits_held(
             held.pop(number % len(permits), None)
         assert admission.in_flight == sum(held.values())
         assert admission.full == (admission.in_flight >= capacity)
-        assert admission.admitted_windows == admitted
         assert admission.refused_windows == refused
         assert MIN_RETRY_S <= admission.retry_after_s <= MAX_RETRY_S
 
@@ -264,7 +252,6 @@ def test_demand_counts_a_clip_refused_unread_as_an_average_clip() -> None:
     for _ in range(10):
         with pytest.raises(Overloaded):
             admission.check()
-    assert admission.admitted_windows == 12
     assert admission.refused_windows == pytest.approx(40)
 
 
@@ -291,7 +278,7 @@ def test_what_is_asked_for_is_known_by_the_second() -> None:
     assert admission.asked_per_s == pytest.approx(0)
 
 
-def test_retry_after_is_a_default_until_something_has_drained() -> None:
+def test_retry_after_is_a_default_while_no_rate_is_known() -> None:
     """No rate, no estimate."""
     admission = Admission(8, backlog=100)
     assert admission.queue_s is None
@@ -301,8 +288,9 @@ def test_retry_after_is_a_default_until_something_has_drained() -> None:
 
 
 def test_retry_after_is_the_time_to_drain_what_is_in_flight() -> None:
-    """At 10 windows a second 60 windows take 6 s."""
-    admission, _ = drained_at(10)
+    """At 10 windows a second 60 windows take 6 s, and twice as long at half of the rate."""
+    rate = 10.0
+    admission = Admission(100, backlog=100, takes_s=lambda windows: windows / rate)
     assert admission.queue_s == 0
     admission.admit(60)
     assert admission.queue_s == pytest.approx(6)
@@ -310,35 +298,18 @@ def test_retry_after_is_the_time_to_drain_what_is_in_flight() -> None:
     with pytest.raises(Overloaded) as refusal:
         admission.admit(50)
     assert refusal.value.retry_after_s == pytest.approx(6)
-
-
-def test_idle_time_does_not_slow_the_measured_rate() -> None:
-    """After a quiet night the engine is as fast as it was."""
-    admission, clock = drained_at(10)
-    clock.now += 8 * 3600
-    admission.admit(60)
-    assert admission.retry_after_s == pytest.approx(6)
-
-
-def test_the_rate_follows_a_slower_engine() -> None:
-    """After some RATE_MEMORY_S of slow work Retry-After tells the new rate, not the old."""
-    admission, clock = drained_at(10)
-    for _ in range(30):
-        with admission.admit(10):
-            clock.now += 10
-    admission.admit(10)
-    assert admission.retry_after_s == pytest.approx(10, rel=0.01)
+    rate = 5.0
+    assert admission.retry_after_s == pytest.approx(12)
 
 
 def test_retry_after_stays_within_its_limits() -> None:
-    """A nearly empty queue is no invitation to come back at once, a stall none to go away."""
-    admission, clock = drained_at(10)
+    """A nearly empty queue is no invitation to come back at once, a slow one none to go away."""
+    rate = 10.0
+    admission = Admission(100, backlog=100, takes_s=lambda windows: windows / rate)
     assert admission.retry_after_s == MIN_RETRY_S
     admission.admit(100)
-    clock.now += 600
+    rate = 1e-9
     assert admission.retry_after_s == MAX_RETRY_S
-    clock.now += 1e6
-    assert MIN_RETRY_S <= admission.retry_after_s <= MAX_RETRY_S
 
 
 def test_sizes_that_make_no_sense_are_refused() -> None:
@@ -356,7 +327,7 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
 
 def test_a_clip_that_would_wait_too_long_is_refused() -> None:
     """At 10 windows a second 50 in flight are 5 s: the limit itself refuses, a window less not."""
-    admission = Admission(100, backlog=100, longest_s=5.0, window_s=0.1, clock=Clock())
+    admission = Admission(100, backlog=100, longest_s=5.0, takes_s=lambda windows: windows / 10)
     admission.admit(49)
     admission.check()
     admission.admit(1)
@@ -364,15 +335,6 @@ def test_a_clip_that_would_wait_too_long_is_refused() -> None:
         with pytest.raises(Overloaded, match="50 windows are in flight, which take 5 s"):
             late()
     admission.admit(0).release()
-
-
-def test_the_first_clips_are_judged_by_the_warm_up() -> None:
-    """Before anything has drained a burst would fill the queue with what is answered too late."""
-    admission = Admission(100, backlog=100, longest_s=2.0, window_s=0.5, clock=Clock())
-    assert admission.queue_s == 0
-    admission.admit(4)
-    with pytest.raises(Overloaded):
-        admission.admit(1)
 
 
 @pytest.mark.parametrize("longest_s", [0.0, -1.0, float("nan")])

@@ -470,6 +470,27 @@ def test_what_the_streams_make_in_a_second_is_measured(streams: int, max_batch: 
     play(story, streams=streams, max_batch=max_batch)
 
 
+def test_how_long_items_take_is_known_by_what_was_made() -> None:
+    """A stall is seen before it ends; of a batch that waits for a stream nothing counts."""
+
+    async def story(stage: Stage) -> None:
+        assert stage.batcher.takes_s(10) is None
+        await stage.send_good(2)
+        assert stage.batcher.takes_s(10) is None
+        await stage.pass_time(1.0)
+        await stage.finish_all()
+        assert stage.batcher.takes_s(10) == pytest.approx(5)
+        await stage.send_good(2)
+        assert stage.batcher.takes_s(10) == pytest.approx(5)
+        await stage.send_good(2)
+        await stage.pass_time(3.0)
+        assert stage.batcher.takes_s(10) == pytest.approx((1 + 3) * 5)
+        assert stage.batcher.items_per_s == pytest.approx(2)
+        await stage.finish_all()
+
+    play(story, streams=1, max_batch=2, ahead=1)
+
+
 def test_a_clip_is_spread_over_free_streams() -> None:
     """No stream rests while a clip's items wait their turn in one batch beside it."""
 

@@ -1,19 +1,31 @@
 """What live traffic says of a candidate beside a baseline of the same age. Pure.
 
-Both sides are laid out by blocks of time, each with all of a side's pods, so that a load that comes
-to both at once cancels out. Clips grow in number, and bounds hold at every look.
+Both sides are laid out by blocks of time, each with all of a side's pods, and weigh as much as each
+other in every block, whatever share of the traffic they had: so a load that comes to both at once
+cancels out. Clips grow in number, and bounds hold at every look.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 
-from service.canary.observations import Block, Counts, Live, LiveSide
+from service.canary.observations import Block, Counts, Live, LiveSide, Scores
 from service.canary.policy import CheckName, Policy
-from service.canary.statistics import Estimate, draw, quantile_ratio, rate_difference, weights
+from service.canary.statistics import (
+    Estimate,
+    Places,
+    Sums,
+    draw,
+    effective,
+    quantile_ratio,
+    rate_difference,
+    standardised,
+    weights,
+)
 from service.canary.verdict import Check, Outcome, Source
 from service.canary.weighing import Question, non_inferior, too_few
 
@@ -27,62 +39,101 @@ def live_checks(live: Live, policy: Policy, weight: int) -> Iterator[tuple[Check
     times = sorted(
         {block.start_s for side in (live.baseline, live.candidate) for block in side.blocks}
     )
-    counted = [
+    sides = [
         _by_time(side.blocks, times, live.edges.size) for side in (live.baseline, live.candidate)
     ]
+    requests = _Common.of(*(side.requests for side in sides))
+    answered = _Common.of(*(side.seconds.sum(axis=1) for side in sides))
 
-    def question(name: CheckName, what: str, counts: Sequence[Counts], *, ratio: bool) -> Question:
-        samples = min(int(side.sum()) for side in counts)
+    def question(name: CheckName, what: str, common: _Common, *, ratio: bool) -> Question:
         return Question(
             name=name,
             source=Source.LIVE,
             what=what,
             margin=policy.checks[name].margin,
-            samples=samples,
+            samples=common.samples,
             needed=policy.needed(name, weight),
             false_pass=policy.false_pass,
             alpha=policy.share_of_alpha,
-            share=samples / policy.planned.live,
+            share=common.samples / policy.planned.live,
             ratio=ratio,
             other="the baseline",
         )
 
-    def judged(asked: Question, estimate: partial[Estimate]) -> Check:
-        return too_few(asked) or _too_short(asked, len(times)) or non_inferior(asked, estimate())
+    def judged(asked: Question, common: _Common, estimate: Callable[[], Estimate]) -> Check:
+        few = too_few(asked) or _too_short(asked, common.blocks.size)
+        return few or non_inferior(asked, estimate())
 
     yield CheckName.RESTARTS, _restarts(live, policy)
-    requests, errors, seconds = zip(*counted, strict=True)
+    asked = question(
+        CheckName.ERROR_RATE, "share of clips that were not answered", requests, ratio=False
+    )
+    errors = (side.errors[requests.blocks] for side in sides)
     yield (
         CheckName.ERROR_RATE,
-        judged(
-            question(
-                CheckName.ERROR_RATE, "share of clips that were not answered", requests, ratio=False
-            ),
-            partial(rate_difference, requests[0], requests[1], errors[0], errors[1]),
-        ),
+        judged(asked, requests, partial(rate_difference, *requests.counts, *errors)),
     )
-    weighed = weights(max(len(times), 1), policy.resamples, policy.seed)
-    before, after = (draw(side, weighed) for side in seconds)
+
+    @cache
+    def drawn() -> tuple[Sums, Sums]:
+        weighed = weights(answered.blocks.size, policy.resamples, policy.seed)
+        before, after = (
+            draw(weighs[:, None] * side.seconds[answered.blocks], weighed)
+            for side, weighs in zip(sides, answered.weighs, strict=True)
+        )
+        return before, after
+
+    def ratio(share: float) -> Estimate:
+        return quantile_ratio(*drawn(), live.edges, share)
+
     for name, share in QUANTILES.items():
-        asked = question(name, f"{name} of latency", seconds, ratio=True)
-        estimate = partial(quantile_ratio, before, after, live.edges, share)
-        yield name, judged(asked, estimate)
+        asked = question(name, f"{name} of latency", answered, ratio=True)
+        yield name, judged(asked, answered, partial(ratio, share))
 
 
-def _by_time(
-    blocks: Sequence[Block], times: Sequence[float], bins: int
-) -> tuple[Counts, Counts, Counts]:
-    """Requests, errors, [times], and histograms, [times, bins], of all pods; one row if no time."""
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """A side by blocks of time: [times], and histograms [times, bins]."""
+
+    requests: Counts
+    errors: Counts
+    seconds: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """Blocks in which both sides have something, and what it weighs there."""
+
+    blocks: Places
+    """Their places among all."""
+    counts: tuple[Counts, Counts]
+    """Of both sides, [blocks] each."""
+    weighs: tuple[Scores, Scores]
+    """What each of that weighs, as `standardised` has it."""
+    samples: int
+    """What it comes to, of the side that has less."""
+
+    @classmethod
+    def of(cls, baseline: Counts, candidate: Counts) -> _Common:
+        """Find them of both sides' counts, [times] each."""
+        blocks = np.flatnonzero((baseline > 0) & (candidate > 0))
+        counts = baseline[blocks], candidate[blocks]
+        weighs = standardised(*counts)
+        samples = min(effective(*each) for each in zip(counts, weighs, strict=True))
+        return cls(blocks, counts, weighs, round(samples))
+
+
+def _by_time(blocks: Sequence[Block], times: Sequence[float], bins: int) -> _Side:
+    """Sum what all pods of a side counted."""
     place = {time: index for index, time in enumerate(times)}
-    size = max(len(times), 1)
-    requests, errors = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    seconds = np.zeros((size, bins), np.int64)
+    requests, errors = np.zeros(len(times), np.int64), np.zeros(len(times), np.int64)
+    seconds = np.zeros((len(times), bins), np.int64)
     for block in blocks:
         at = place[block.start_s]
         requests[at] += block.requests
         errors[at] += block.errors
         seconds[at] += block.seconds
-    return requests, errors, seconds
+    return _Side(requests, errors, seconds)
 
 
 def _too_short(question: Question, blocks: int) -> Check | None:

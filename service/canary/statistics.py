@@ -178,8 +178,9 @@ def _right(table: Scores) -> Scores:
     return np.asarray(np.diagonal(table, axis1=-2, axis2=-1))
 
 
-def _ratio(part: Scores, whole: Scores) -> Scores:
-    return np.asarray(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0))
+def _ratio(part: Scores, whole: Scores, of_none: float = math.nan) -> Scores:
+    out = np.full(np.shape(whole), of_none)
+    return np.asarray(np.divide(part, whole, out=out, where=whole > 0))
 
 
 def equal_mass_bins(confidence: Scores, bins: int = ECE_BINS) -> Places:
@@ -311,7 +312,7 @@ def quantile_ratio(baseline: Sums, candidate: Sums, edges: Scores, share: float)
     """Logarithm of candidate's quantile by baseline's, its error by a bootstrap over blocks.
 
     A block has what both sides took in one stretch of time, so that a load common to both cancels
-    out.
+    out, as far as both weigh as much in it: see `standardised`.
 
     Args:
         baseline: histograms, [bins], of each block.
@@ -322,26 +323,56 @@ def quantile_ratio(baseline: Sums, candidate: Sums, edges: Scores, share: float)
     return paired(baseline, candidate, lambda counts: np.log(quantile(counts, edges, share)))
 
 
+def standardised(baseline: Counts, candidate: Counts) -> tuple[Scores, Scores]:
+    """What each request of a side weighs in each block of time, so that both have the same blocks.
+
+    Twice the other side's share of the block's requests: 1 where both have as many, and in every
+    block both sides weigh as much in all. Pooled plainly, a side that has more of its requests in a
+    busy hour looks slow for that (Simpson's paradox). These are Mantel and Haenszel's weights: of
+    those that are common to both sides, the ones with the least variance where blocks are alike.
+
+    Args:
+        baseline: requests, [blocks].
+        candidate: the same of the candidate.
+
+    Returns:
+        Two of [blocks]; 0 in a block that only one side has, or none.
+    """
+    before, after = baseline.astype(np.float64), candidate.astype(np.float64)
+    return _ratio(2 * after, before + after, 0.0), _ratio(2 * before, before + after, 0.0)
+
+
+def effective(requests: Counts, weighs: Scores) -> float:
+    """How many requests that all weigh the same would say as much (Kish), of [blocks] each."""
+    squares = float((weighs**2 * requests).sum())
+    return float((weighs * requests).sum()) ** 2 / squares if squares else 0.0
+
+
 def rate_difference(
     baseline: Counts, candidate: Counts, baseline_errors: Counts, candidate_errors: Counts
 ) -> Estimate:
     """Candidate's share of errors minus baseline's, over blocks of time, [blocks] each.
 
-    The error is the larger of two: between blocks, as errors come together; and between clips,
-    with one more error and one more success on each side (Agresti and Caffo 2000,
-    https://doi.org/10.1080/00031305.2000.10474560), so that no errors don't mean no doubt.
+    Both are of the same blocks, by `standardised`. The error is the larger of two: between blocks,
+    as errors come together; and between clips, with one more error and one more success on each
+    side (Agresti and Caffo 2000, https://doi.org/10.1080/00031305.2000.10474560), so that no errors
+    don't mean no doubt.
     """
     blocks = baseline.size
-    sides = ((baseline, baseline_errors), (candidate, candidate_errors))
-    rates = [float(errors.sum() / clips.sum()) for clips, errors in sides]
-    shares = [(errors.sum() + 1) / (clips.sum() + 2) for clips, errors in sides]
-    binomial = sum(
-        p * (1 - p) / (clips.sum() + 2) for p, (clips, _) in zip(shares, sides, strict=True)
-    )
-    off = [
-        (errors - rate * clips) / clips.sum()
-        for rate, (clips, errors) in zip(rates, sides, strict=True)
-    ]
+    rates, off, binomial = [], [], 0.0
+    for clips, errors, weighs in zip(
+        (baseline, candidate),
+        (baseline_errors, candidate_errors),
+        standardised(baseline, candidate),
+        strict=True,
+    ):
+        wrong, counted = weighs * errors, weighs * clips
+        rate = float(wrong.sum() / counted.sum())
+        rates.append(rate)
+        off.append((wrong - rate * counted) / counted.sum())
+        among = effective(clips, weighs)
+        share = (rate * among + 1) / (among + 2)
+        binomial += share * (1 - share) / (among + 2)
     between = float(((off[1] - off[0]) ** 2).sum()) * blocks / max(blocks - 1, 1)
-    error = math.sqrt(max(float(binomial), between))
+    error = math.sqrt(max(binomial, between))
     return Estimate(rates[1] - rates[0], error, max(blocks - 1, 1))

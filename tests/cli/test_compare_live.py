@@ -36,7 +36,9 @@ PODS = {
     "baseline": "timbre-baseline-5d8f7c9b4-aaaaa",
     "canary": "timbre-canary-6d8f7c9b4-aaaaa",
 }
-CLIPS = {"stable": 30, "baseline": 40, "canary": 35}
+ROUNDS = FEWEST_BLOCKS + 2
+"""In each both sides get clips, which are in one block, or in that and the next."""
+CLIPS = {"stable": 30, "baseline": 6 * ROUNDS, "canary": 5 * ROUNDS}
 """Sent to each; the first are shadowed to the others."""
 FORCED = 5
 SCRAPE_S = 4
@@ -54,11 +56,11 @@ samples = 30
 
 [checks.error_rate]
 margin = 0.9
-samples = 35
+samples = 15
 
 [steps.10]
 requires = ["sides", "restarts", "error_rate", "disagreement"]
-samples = { error_rate = 35 }
+samples = { error_rate = 15 }
 """
 
 pytestmark = [pytest.mark.needs_prometheus, pytest.mark.timeout(300)]
@@ -151,9 +153,12 @@ def sent(release: Release) -> Release:
     for number in range(CLIPS["stable"]):
         release.send("stable")
         eventually(lambda: paired(stable) == 2 * (number + 1), "a shadow to each")  # noqa: B023
-    for track in ("baseline", "canary"):
-        for _ in range(CLIPS[track]):
-            release.send(track)
+    for _ in range(ROUNDS):
+        over_s = release.prometheus.now() + BLOCK_S
+        for track in ("baseline", "canary"):
+            for _ in range(CLIPS[track] // ROUNDS):
+                release.send(track)
+        eventually(lambda: release.prometheus.now() >= over_s, "the next block")  # noqa: B023
     for _ in range(FORCED):
         release.send("canary", **{TRACK: "canary"})
     live = 'timbre_requests_total{route="/v1/classify",traffic="live"}'

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -116,6 +117,43 @@ def a_live(
             blocks.append(Block(f"pod {place % 2}", 60.0 * (place // 2), count, failed, seconds))
         sides.append(tuple(blocks))
     return Live(EDGES, LiveSide(sides[0], 0), LiveSide(sides[1], restarts))
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """Blocks of a minute that are alike."""
+
+    blocks: int
+    baseline: int
+    """Clips a block."""
+    candidate: int
+    took_s: float = 0.1
+    """The median, of both sides."""
+    slower: float = 1.0
+    """Factor of the candidate's latencies."""
+    wrong: float = 0.001
+    """Share of both sides' clips that are not answered."""
+
+
+def a_day(hours: Sequence[Hour]) -> Live:
+    """Make traffic whose load, and whose shares, change; each side has a pod."""
+    random = np.random.default_rng(2)
+
+    def block(side: str, number: int, clips: int, took_s: float, wrong: float) -> Block:
+        took = np.minimum(took_s * random.lognormal(0, 0.3, clips), 1.5)
+        seconds = np.bincount(np.searchsorted(EDGES, took), minlength=EDGES.size)
+        return Block(side, 60.0 * number, clips, int(random.binomial(clips, wrong)), seconds)
+
+    each = [hour for hour in hours for _ in range(hour.blocks)]
+    baseline = [
+        block("baseline", number, hour.baseline, hour.took_s, hour.wrong)
+        for number, hour in enumerate(each)
+    ]
+    candidate = [
+        block("canary", number, hour.candidate, hour.took_s * hour.slower, hour.wrong)
+        for number, hour in enumerate(each)
+    ]
+    return Live(EDGES, LiveSide(tuple(baseline), 0), LiveSide(tuple(candidate), 0))
 
 
 def known(

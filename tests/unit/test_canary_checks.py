@@ -16,6 +16,8 @@ from service.canary.verdict import Check, Outcome, Source
 from tests.support.canary import (
     CANDIDATE,
     STABLE,
+    Hour,
+    a_day,
     a_golden,
     a_live,
     known,
@@ -372,6 +374,47 @@ class TestLive:
         seen = known(live=replace(live, candidate=LiveSide(few, 0)))
         found = check("error_rate", seen, 10)
         assert (found.outcome, found.samples) == (INCONCLUSIVE, 500)
+
+    def test_an_hour_that_is_busy_for_both_is_no_fault_of_who_has_more_clips_then(self) -> None:
+        """The baseline has all clips for three quiet hours, and the candidate half in a busy one.
+
+        Everything is slower then, and fails more often, for both sides alike.
+        """
+        seen = known(live=a_day([Hour(180, 200, 0), Hour(60, 200, 200, took_s=0.125, wrong=0.015)]))
+        assert check("p50", seen, 50).outcome is PASS
+        assert check("p95", seen, 50).outcome is PASS
+        errors = check("error_rate", seen, 50)
+        assert errors.outcome is not FAIL
+        assert errors.effect == pytest.approx(0, abs=0.003)
+
+    def test_a_slow_candidate_is_no_better_for_having_quiet_hours_only(self) -> None:
+        """It is a fifth slower in each block, and as fast as the baseline was in all of them."""
+        seen = known(live=a_day([Hour(180, 400, 0, took_s=0.125), Hour(60, 150, 150, slower=1.2)]))
+        for name in ("p50", "p95"):
+            found = check(name, seen, 50)
+            assert found.outcome is FAIL
+            assert found.effect == pytest.approx(1.2, abs=0.04)
+
+    def test_any_share_of_the_traffic_is_compared(self) -> None:
+        """From 1% to 99%: what a side has more of in a block weighs less."""
+        hours = [
+            Hour(20, 990, 10),
+            Hour(20, 900, 100, took_s=0.2),
+            Hour(20, 500, 500, took_s=0.3),
+            Hour(20, 10, 990, took_s=0.4),
+        ]
+        seen = known(live=a_day(hours))
+        for name in ("error_rate", "p50"):
+            assert check(name, seen, 50).outcome is PASS
+        slow = known(live=a_day([replace(hour, slower=1.1) for hour in hours]))
+        assert check("p50", slow, 50).effect == pytest.approx(1.1, abs=0.02)
+
+    def test_clips_of_one_side_alone_are_none(self) -> None:
+        """Neither to the least number of clips nor to that of blocks."""
+        found = check("error_rate", known(live=a_day([Hour(30, 900, 0), Hour(9, 900, 50)])), 10)
+        assert (found.outcome, found.samples) == (INCONCLUSIVE, 450)
+        found = check("error_rate", known(live=a_day([Hour(30, 900, 0), Hour(4, 900, 800)])), 10)
+        assert "from 5 blocks of time on; now there are 4" in found.reason
 
     def test_few_blocks_of_time_are_not_judged(self) -> None:
         """However many clips they have."""

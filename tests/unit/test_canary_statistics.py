@@ -21,6 +21,7 @@ from service.canary.statistics import (
     discordance_error,
     draw,
     ece,
+    effective,
     equal_mass_bins,
     fixed,
     histogram_mean,
@@ -37,6 +38,7 @@ from service.canary.statistics import (
     rate_difference,
     recalls,
     sequential,
+    standardised,
     surpluses,
     total_variation,
     uar,
@@ -286,6 +288,32 @@ class TestErrors:
         burst = rate_difference(clips, clips, none, np.array([50] + [0] * 9))
         assert spread.value == burst.value == pytest.approx(0.05)
         assert burst.error > 3 * spread.error
+
+
+class TestStandardised:
+    """Two sides that have different shares of the traffic in each block."""
+
+    def test_both_weigh_as_much_in_every_block(self) -> None:
+        """Whatever they have there, and nothing where one has nothing."""
+        before, after = np.array([99, 50, 7, 0, 0]), np.array([1, 50, 0, 7, 0])
+        weighs = standardised(before, after)
+        np.testing.assert_allclose(weighs[0] * before, weighs[1] * after)
+        np.testing.assert_allclose(weighs[0] * before, [1.98, 50, 0, 0, 0])
+
+    def test_what_weighs_the_same_counts_in_full(self) -> None:
+        """And of what doesn't less."""
+        assert effective(np.array([30, 70]), np.array([0.5, 0.5])) == pytest.approx(100)
+        assert effective(np.array([30, 70]), np.array([1.0, 0.1])) == pytest.approx(37**2 / 30.7)
+        assert effective(np.array([30]), np.array([0.0])) == 0
+
+    def test_the_error_is_that_of_what_is_used(self) -> None:
+        """50 blocks with 1,000 and 10 clips, and 50 the other way, say what 1,980 a side do."""
+        many, few, none = np.full(50, 1000), np.full(50, 10), np.zeros(100, np.int64)
+        found = rate_difference(
+            np.concatenate([many, few]), np.concatenate([few, many]), none, none
+        )
+        share = 1 / 1982
+        assert found.error == pytest.approx(math.sqrt(2 * share * (1 - share) / 1982), rel=1e-3)
 
 
 def _difference(

@@ -158,10 +158,11 @@ def test_what_cannot_be_kept_falls_back() -> None:
     assert _choose(shuffled, 0.1)[0] == selective.Choice(selective.FALLBACK, None)
 
 
-def test_a_handful_proves_nothing() -> None:
-    """Few accepted clips, all right, are no evidence of a risk under 10%."""
-    few = selective.MIN_ACCEPTED - 1
+@pytest.mark.parametrize(("target", "fewest"), [(0.1, 50), (0.05, 59), (0.02, 149)])
+def test_a_handful_proves_nothing(target: float, fewest: int) -> None:
+    """Few accepted clips, all right, are no evidence of a small risk: the smaller, the more."""
+    few = fewest - 1
     scores = scores_of(["sad"] * few, [[one_hot("sad")]] * few)
-    assert _choose(scores, 0.1)[0].risk_bound is None
+    assert _choose(scores, target)[0].risk_bound is None
     one_more = scores_of(["sad"] * (few + 1), [[one_hot("sad")]] * (few + 1))
-    assert _choose(one_more, 0.1)[0] == selective.Choice(0.0, 0.0)
+    assert _choose(one_more, target)[0] == selective.Choice(0.0, 0.0)

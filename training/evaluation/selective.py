@@ -13,6 +13,7 @@ Learn then Test, Angelopoulos et al. 2021).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +24,7 @@ GRID = np.round(np.arange(0, 1, 0.01), 2)
 FALLBACK = 0.75
 """The threshold where none keeps the target."""
 MIN_ACCEPTED = 50
-"""Fewer accepted clips than this show no risk of 10%, whatever their bootstrap says; the strictest
-threshold that accepts so many is the first one tested."""
+"""Fewer accepted clips than this show nothing, whatever their bootstrap says; see `fewest`."""
 CONFIDENCE = 0.95
 """With which the risk at the chosen threshold is within the target."""
 
@@ -70,6 +70,15 @@ def risk(
     return shares
 
 
+def fewest(target: float) -> int:
+    """How many clips the first threshold that is tested must accept, to show a risk of `target`.
+
+    A bootstrap of clips that are all right has no width. So there are as many as would be all right
+    by luck, at that risk, no more often than `CONFIDENCE` allows.
+    """
+    return max(MIN_ACCEPTED, math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-target)))
+
+
 def choose(
     wrong: NDArray[np.bool_],
     probabilities: NDArray[np.float64],
@@ -78,8 +87,8 @@ def choose(
 ) -> Choice:
     """The last threshold, from the strictest down, before one's risk isn't surely within `target`.
 
-    Surely is with `CONFIDENCE`. `FALLBACK` where the strictest fails, or none accepts
-    `MIN_ACCEPTED` clips.
+    Surely is with `CONFIDENCE`. `FALLBACK` where the strictest fails, or none accepts the `fewest`
+    clips.
 
     Args:
         wrong: whether each clip's best label is wrong, [clips].
@@ -90,7 +99,7 @@ def choose(
     taken = accepted(probabilities, GRID)
     resampled = risk(wrong, taken, weights)
     choice = Choice(FALLBACK, None)
-    for column in reversed(np.flatnonzero(taken.sum(axis=0) >= MIN_ACCEPTED)):
+    for column in reversed(np.flatnonzero(taken.sum(axis=0) >= fewest(target))):
         bound = float(np.nanquantile(resampled[:, column], CONFIDENCE))
         if bound > target:
             break

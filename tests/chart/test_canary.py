@@ -343,8 +343,39 @@ def test_selectors_of_tracks_are_disjoint(feature: str) -> None:
         assert len(chosen) == 1, each["metadata"]["name"]
 
 
-def test_the_budget_is_stable_s() -> None:
-    """A drain may take a canary or a baseline at any time: neither is missed."""
-    manifests = rendered(charts.feature("canary"))
-    budget = one(manifests, "PodDisruptionBudget")["spec"]["selector"]
-    assert budget == deployment(manifests)["spec"]["selector"]
+@pytest.mark.parametrize("scaled", ["", "autoscaling", "keda"])
+@pytest.mark.parametrize(
+    ("weight", "tracks"),
+    [
+        (0, {"stable"}),
+        (25, {"stable"}),
+        (26, {"stable", "canary", "baseline"}),
+        (100, {"stable", "canary", "baseline"}),
+    ],
+)
+def test_each_track_of_two_pods_has_a_budget(weight: int, tracks: set[str], scaled: str) -> None:
+    """With clips to answer, a canary is no more for a drain to take at once than stable is."""
+    values = canary(weight) | {"replicaCount": 4}
+    if scaled:
+        values |= {scaled: {"enabled": True, "minReplicas": 4, "maxReplicas": 8}}
+        values |= {"networkPolicy": {"enabled": False}}
+    if scaled == "keda":
+        values["keda"] |= {"prometheus": {"url": "http://prometheus:9090"}}
+    manifests = rendered(values)
+    selectors = [
+        each["spec"]["selector"] for each in manifests if each["kind"] == "PodDisruptionBudget"
+    ]
+    wanted = {track: deployment(manifests, track)["spec"]["selector"] for track in sorted(tracks)}
+    assert sorted(selectors, key=str) == sorted(wanted.values(), key=str)
+    names = {each["metadata"]["name"] for each in manifests if each["kind"].endswith("Budget")}
+    assert names == {RELEASE if track == "stable" else f"{RELEASE}-{track}" for track in tracks}
+
+
+def test_a_baseline_that_is_not_there_has_no_budget() -> None:
+    """Nor has anybody where they are switched off."""
+    values = canary(100, baseline={"enabled": False}) | {"replicaCount": 4}
+    names = [each["metadata"]["name"] for each in rendered(values) if "Budget" in each["kind"]]
+    assert sorted(names) == [RELEASE, CANARY]
+    assert "PodDisruptionBudget" not in charts.kinds(
+        rendered(values | {"podDisruptionBudget": {"enabled": False}})
+    )

@@ -70,10 +70,15 @@ class Bench:
         """Look at the sources and judge; whatever goes wrong is what the verdict then says.
 
         What is known first and fails is told before the rest is known: a candidate that crashes
-        while it is asked about a golden set would never be told of in time.
+        while it is asked about a golden set would never be told of in time. It stays what is told
+        where there is only trouble with the rest.
         """
+        failing = False
         for seen in self._seen():
-            if self._verdict(seen, self.weight).outcome is Outcome.FAIL:
+            if failing and seen.observations is None:
+                return
+            failing = self._verdict(seen, self.weight).outcome is Outcome.FAIL
+            if failing:
                 self._look = seen
         self._look = seen
 

@@ -21,6 +21,7 @@ from tests.support.docs import DOCS
 from tests.support.findings import OBSERVATIONS, finding
 
 EVERY_S = 30.0
+TROUBLES = [PrometheusFailed("Prometheus: refused."), KeyError("pod")]
 
 
 @dataclass
@@ -144,6 +145,33 @@ def test_what_fails_at_first_is_told_while_the_rest_is_looked_at(world: World) -
         assert hooks(asking) == [200, 200, 409]
 
 
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(
+    ("outcome", "statuses"),
+    [
+        (Outcome.PASS, [409, 409, 409]),
+        (Outcome.FAIL, [409, 409, 200]),
+        (Outcome.INCONCLUSIVE, [409, 409, 409]),
+    ],
+)
+def test_trouble_with_the_rest_hides_no_failure(
+    outcome: Outcome, statuses: list[int], trouble: Exception, world: World
+) -> None:
+    """A candidate that crashes is none the better for a golden set that can't be used."""
+    world.outcome = outcome
+
+    def observe() -> Iterator[Observations]:
+        yield OBSERVATIONS
+        raise trouble
+
+    bench = Bench(observe, world.judge, 10, every_s=EVERY_S, clock=lambda: world.now)
+    with TestClient(create_app(bench)) as asking:
+        for _ in range(STALE_ROUNDS + 2):
+            bench.look()
+            assert hooks(asking) == statuses
+            world.now += EVERY_S
+
+
 @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.INCONCLUSIVE])
 def test_what_is_known_first_tells_nothing_but_failures(outcome: Outcome, world: World) -> None:
     """The rest may be what is required, and what it said last still is the verdict."""
@@ -179,7 +207,7 @@ def test_what_is_no_weight_is_refused(weight: str, ask: TestClient, bench: Bench
     assert ask.post("/flagger/rollback", params={"weight": weight}).status_code == 400
 
 
-@pytest.mark.parametrize("trouble", [PrometheusFailed("Prometheus: refused."), KeyError("pod")])
+@pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL])
 def test_what_cannot_be_looked_at_is_inconclusive(
     trouble: Exception, outcome: Outcome, ask: TestClient, bench: Bench, world: World

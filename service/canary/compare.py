@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,11 +11,12 @@ from typing import TypeAlias
 from service.canary import live
 from service.canary.asking import Asked, Asker, NotAnswered, side_of
 from service.canary.golden import GoldenError, GoldenSet
-from service.canary.observations import Observations, Side
+from service.canary.observations import Observations
 from service.canary.pods import Names, NothingThere, Seen, first_start, see
 from service.canary.prometheus import Prometheus
 from service.canary.verdict import Outcome, Verdict
 from service.client import Refused, Unreachable
+from service.contract import ModelFacts
 from service.domain import TimbreError
 
 LOOK_EVERY_S = 15.0
@@ -74,7 +75,9 @@ class Finding:
 class Comparison:
     """Two sides that are compared; one thread at a time.
 
-    The golden set is sent once, and again only where a side has come to serve another model.
+    The golden set is sent once, and again only where a side has come to be another version. A
+    candidate of the same bundle may differ in its image and in settings that no server tells, so
+    one whose first server started at another time is another, too.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Comparison:
         self._watching = watching
         self._examining = examining
         self._asked: Asked | None = None
+        self._asked_of: _Versions | None = None
 
     def observations(self) -> Iterator[Observations]:
         """Gather, first what is known at once; the last has everything.
@@ -107,7 +111,7 @@ class Comparison:
         watched = _watched(self._watching)
         yield watched
         try:
-            asked = self._ask(watched.stable, watched.candidate)
+            asked = self._ask(watched)
         except (Unreachable, Refused, NotAnswered) as error:
             # A candidate that crashes answers nothing, and its restarts are known all the same.
             yield replace(watched, notes=(f"The golden set is open: {error}", *watched.notes))
@@ -136,27 +140,45 @@ class Comparison:
             return Finding(_now(), undecided(weight, str(error)), None)
         return Finding(_now(), judge(observations, weight), observations)
 
-    def _ask(self, stable: Side | None = None, candidate: Side | None = None) -> Asked | None:
-        """Give the golden set's answers, of these sides; None where there is no golden set."""
+    def _ask(self, watched: Observations | None = None) -> Asked | None:
+        """Give the golden set's answers, of the sides that are watched if any are.
+
+        None where there is no golden set.
+        """
         examining = self._examining
         if examining is None:
             return None
         models = examining.asker.models()
-        for who, facts, side in zip(
-            ("Stable", "The candidate"), models, (stable, candidate), strict=True
-        ):
+        sides = (None, None) if watched is None else (watched.stable, watched.candidate)
+        for who, facts, side in zip(("Stable", "The candidate"), models, sides, strict=True):
             if side is not None and facts.digest not in side.digests:
                 raise Mistaken(
                     f"{who}'s address serves {facts.name} {facts.version} ({facts.digest[:19]}), "
                     "and its pods something else: a wrong address, or a rollout under way."
                 )
+        versions = _Versions.of(models, None if watched is None else watched.started_s)
         asked = self._asked
-        if asked is None or [asked.stable.digest, asked.candidate.digest] != [
-            facts.digest for facts in models
-        ]:
+        if asked is None or self._asked_of != versions:
             with examining.progress(2 * len(examining.opened.manifest.clips)) as advance:
                 self._asked = asked = examining.asker.ask(examining.opened, advance)
+            self._asked_of = versions
         return asked
+
+
+@dataclass(frozen=True, slots=True)
+class _Versions:
+    """Which two versions are compared, by what all pods of one tell alike."""
+
+    facts: tuple[tuple[str, ...], ...]
+    started_s: float | None
+
+    @classmethod
+    def of(cls, models: Sequence[ModelFacts], started_s: float | None) -> _Versions:
+        """Leave out what a machine decides: behind one address may be several."""
+        facts = tuple(
+            (each.name, each.version, each.digest, each.runtime, each.precision) for each in models
+        )
+        return cls(facts, started_s)
 
 
 def _watched(watching: Watching) -> Observations:
@@ -175,9 +197,8 @@ def _watched(watching: Watching) -> Observations:
             "There is no baseline that serves what stable does: live traffic is compared with "
             "stable itself, which is older and warmer."
         )
-    since_s = watching.since_s
-    if since_s is None:
-        since_s = first_start(prometheus, candidate, now_s)
+    started_s = first_start(prometheus, candidate, now_s)
+    since_s = started_s if watching.since_s is None else watching.since_s
     edges_s = live.edges(since_s, now_s, watching.block_s)
     if edges_s[0] > since_s:
         notes.append(f"Only the newest {edges_s.size - 1} blocks were looked at.")
@@ -187,6 +208,7 @@ def _watched(watching: Watching) -> Observations:
         pairs=live.pairs(prometheus, stable, candidate, edges_s),
         live=live.live(prometheus, baseline, candidate, edges_s),
         notes=tuple(notes),
+        started_s=started_s,
     )
 
 

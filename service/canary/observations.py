@@ -111,3 +111,5 @@ class Observations:
     live: Live | None = None
     notes: tuple[str, ...] = field(default=())
     """What the reader should know of how it was gathered."""
+    started_s: float | None = None
+    """When the candidate's first server started, in seconds since 1970; None where nobody knows."""

@@ -106,14 +106,35 @@ class TestSources:
     def test_the_set_is_sent_once_a_pair_of_models(
         self, examining: Examining, asking: Asking
     ) -> None:
-        """And anew to another."""
+        """And anew to another; what a pod's machine decides makes none."""
         comparison = Comparison(examining=examining)
-        for _ in range(3):
-            comparison.observe()
-        assert asking.asked == 1
-        asking.candidate = asking.candidate.model_copy(update={"digest": "sha256:other"})
-        comparison.observe()
-        assert asking.asked == 2
+        changes: tuple[dict[str, object], ...] = (
+            {"digest": "sha256:other"},
+            {"version": "9.9.9"},
+            {"precision": "int8"},
+        )
+        for times, change in enumerate(({}, *changes), 1):
+            asking.candidate = asking.candidate.model_copy(update=change)
+            for threads in (2, 4, 2):
+                asking.candidate = asking.candidate.model_copy(update={"threads": threads})
+                comparison.observe()
+            assert asking.asked == times
+
+    def test_the_set_is_sent_to_each_candidate(
+        self,
+        watching: Watching,
+        examining: Examining,
+        asking: Asking,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Another image, or another setting, tells of itself by when its first server started."""
+        comparison = Comparison(watching=watching, examining=examining)
+        for times, started_s in enumerate((1000.0, 2000.0), 1):
+            observed = replace(OBSERVATIONS, golden=None, started_s=started_s)
+            monkeypatch.setattr(compare, "_watched", lambda _, observed=observed: observed)
+            for _ in range(3):
+                comparison.observe()
+            assert asking.asked == times
 
     def test_a_server_that_is_no_pod_of_the_side_is_a_mistake(
         self, watching: Watching, examining: Examining, asking: Asking

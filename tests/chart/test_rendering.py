@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from service.canary.pods import Names
 from tests.support import charts, pod_security
 from tests.support.charts import CHART, KUBERNETES, Manifest, features, rendered
 
@@ -147,6 +148,45 @@ def test_a_long_release_name_makes_names_that_kubernetes_takes(feature: str) -> 
     for name in set.union(*names.values()):
         assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)
     assert set.intersection(*names.values()) == set()
+
+
+def pod_name(owner: str) -> str:
+    """Give the name that Kubernetes generates for a pod of a ReplicaSet."""
+    return f"{owner}-"[:58] + "x2x4z"
+
+
+@pytest.mark.parametrize(
+    ("engine", "most", "longest"),
+    [
+        ("helm", 37, {"candidate": "-canary-6b86f5bbf4", "baseline": "-baseline-6b86f5bbf4"}),
+        ("flagger", 37, {"candidate": "-6b86f5bbf4", "baseline": "-primary-6b86f5bbf4"}),
+        (
+            "argo",
+            29,
+            {
+                "candidate": "-6b86f5bbf4-999-2-9-canary",
+                "baseline": "-6b86f5bbf4-999-2-9-baseline",
+            },
+        ),
+    ],
+)
+@pytest.mark.parametrize("beyond", [0, 1, 16])
+def test_the_pods_of_a_long_name_are_still_known(
+    engine: str, most: int, longest: dict[str, str], beyond: int
+) -> None:
+    """Kubernetes cuts long names, and a comparison finds each side's pods by their whole ones."""
+    values = charts.feature("judge" if engine == "helm" else engine)
+    long = "timbre".ljust(most + beyond, "x")
+    manifests = rendered(values, release=long)
+    name = charts.deployment(manifests)["metadata"]["name"]
+    assert len(name) <= most
+    assert (name == long) is (beyond == 0)
+    [container] = charts.pods(manifests)[f"Deployment/{name}-judge"]["spec"]["containers"]
+    told = dict(re.findall(r"^--(.+?)=(.*)$", "\n".join(container["args"]), re.MULTILINE))
+    known = Names.of_release(told["namespace"], told["name"])
+    for side, ending in longest.items():
+        pattern = told.get(f"{side}-pods", getattr(known, side))
+        assert re.fullmatch(pattern, pod_name(f"{name}{ending}"))
 
 
 @pytest.mark.parametrize(

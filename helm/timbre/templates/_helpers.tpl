@@ -3,16 +3,19 @@
 {{- end }}
 
 {{/*
-The name of everything. 48 characters leave 15 for what is put behind it (-canary, -primary-shadow);
-of a longer one the end becomes a hash, so that two of them stay two. A release's name may have dots, a
-Service's may not.
+The name of everything; of one that is too long the end becomes a hash, so that two of them stay two.
+Kubernetes cuts what a pod's name begins with to 58 characters, and a pod without its hash and dash is
+none of a track's to who compares: 37 leave 21 for -baseline-HASH-. By Argo Rollouts 29 leave 29 for
+-HASH-REVISION-STEP-TRY-baseline-, up to revision 999. A release's name may have dots, a Service's
+may not.
 */}}
 {{- define "timbre.fullname" -}}
+{{- $most := ternary 29 37 (eq .Values.rollout.engine "argo") -}}
 {{- $chart := include "timbre.name" . -}}
 {{- $release := contains $chart .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $chart) -}}
 {{- $name := .Values.fullnameOverride | default $release | replace "." "-" -}}
-{{- if gt (len $name) 48 -}}
-{{- $name = printf "%s-%s" ($name | trunc 39 | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
+{{- if gt (len $name) $most -}}
+{{- $name = printf "%s-%s" ($name | trunc (int (sub $most 9)) | trimSuffix "-") ($name | sha256sum | trunc 8) -}}
 {{- end -}}
 {{ $name }}
 {{- end }}

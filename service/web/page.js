@@ -173,7 +173,8 @@ let live = null;
 startCapture({
   started: (recorder) => {
     clearAnswer();
-    live = byId("continuous").checked ? startLive(recorder, { known, fail, cancel }) : null;
+    live?.cancel();
+    live = byId("continuous").checked ? startLive(recorder, { known, fail }) : null;
     byId("live").hidden = !live;
     return live?.take ?? (() => {});
   },

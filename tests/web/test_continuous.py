@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.sync_api import Request, expect
+from playwright.sync_api import Request, Route, expect
 
+from service.problems import URN
+from tests.support import tokens
 from tests.support.browser import PATIENCE_MS, Visit
 from tests.web.conftest import Visiting
 
@@ -156,10 +158,10 @@ def test_a_slow_server_leaves_gaps(visiting_page: Visiting) -> None:
 
 def test_a_server_that_is_busy_or_gone_meanwhile(visit: Visit) -> None:
     """It says so while it records, goes on when the server is back, and keeps the recording."""
-    busy = {"type": "urn:timbre:problem:overloaded", "detail": "Busy."}
+    problem = {"type": URN + "overloaded", "detail": "Busy."}
     visit.page.route(
         "**/v1/classify*",
-        lambda route: route.fulfill(status=429, headers={"retry-after": "2"}, json=busy),
+        lambda route: route.fulfill(status=429, headers={"retry-after": "2"}, json=problem),
     )
     visit["#continuous"].check()
     visit["#record"].click()
@@ -170,3 +172,95 @@ def test_a_server_that_is_busy_or_gone_meanwhile(visit: Visit) -> None:
     expect(visit["[data-problem]"]).to_have_count(0)
     visit["#record"].click()
     visit["#recording"].wait_for()
+
+
+def busy(route: Route) -> None:
+    """Have the server ask to wait for longer than any test does."""
+    problem = {"type": URN + "overloaded", "detail": "Busy."}
+    route.fulfill(status=429, headers={"retry-after": "30"}, json=problem)
+
+
+def guarded(route: Route) -> None:
+    """Let through what has the token, as a server with tokens does."""
+    if route.request.headers.get("authorization") == f"Bearer {tokens.FIRST}":
+        route.continue_()
+    else:
+        route.fulfill(status=401, json={"type": URN + "unauthorized", "detail": "No."})
+
+
+@pytest.mark.parametrize("path", ["**/v1/*", "**/v1/classify*"], ids=["at first", "later"])
+def test_a_token_is_asked_for(visit: Visit, path: str) -> None:
+    """Once it is there, answers come; windows refused meanwhile take away nothing typed."""
+    visit.page.route(path, guarded)
+    visit.page.reload()
+    visit["html[data-ready]"].wait_for()
+    visit["#continuous"].check()
+    visit["#record"].click()
+    assert visit.trouble() == "unauthorized"
+    visit["#token"].press_sequentially("half")
+    if path == "**/v1/classify*":
+        expect(visit["#live .track [data-kind=gap]"]).to_have_count(2, timeout=PATIENCE_MS)
+        expect(visit["#token"]).to_be_focused()
+        expect(visit["#token"]).to_have_value("half")
+    visit["#token"].fill(tokens.UNKNOWN)
+    visit["#token"].press("Enter")
+    expect(visit["#token"]).to_have_value("", timeout=PATIENCE_MS)  # asked for again
+    visit["#token"].fill(tokens.FIRST)
+    visit["#token"].press("Enter")
+    visit["#live .track [data-kind=speech]"].first.wait_for(timeout=PATIENCE_MS)
+    expect(visit["[data-problem]"]).to_have_count(0)
+    visit["#record"].click()
+    visit["#recording"].wait_for()
+
+
+def test_a_wait_can_be_given_up(visit: Visit) -> None:
+    """Then nothing more is sent: what comes is marked as skipped, and all of it recorded."""
+    sent: list[str] = []
+    visit.page.on("request", lambda request: sent.append(request.method))
+    visit.page.route("**/v1/classify*", busy)
+    visit["#continuous"].check()
+    visit["#record"].click()
+    visit["[data-problem] .quiet"].click()
+    expect(visit["#live .track [data-kind=gap]"]).to_have_count(3, timeout=PATIENCE_MS)
+    expect(visit["[data-problem]"]).to_have_count(0)
+    expect(visit["#status"]).to_have_text("Recording.")
+    visit["#record"].click()
+    visit["#recording"].wait_for()
+    expect(visit["[data-problem]"]).to_have_count(0)
+    assert sent.count("POST") == 1
+
+
+def test_a_wait_ends_with_the_recording(visit: Visit) -> None:
+    """Why there is no answer stays there; nothing is counted down any more, and nothing sent."""
+    sent: list[str] = []
+    visit.page.on("request", lambda request: sent.append(request.method))
+    visit.page.route("**/v1/classify*", busy)
+    visit["#continuous"].check()
+    visit["#record"].click()
+    expect(visit["[role=timer].countdown"]).to_be_visible(timeout=PATIENCE_MS)
+    visit["#record"].click()
+    visit["#recording"].wait_for()
+    expect(visit["[role=timer].countdown"]).to_have_count(0)
+    assert visit.trouble() == "overloaded"
+    assert sent.count("POST") == 1
+
+
+def test_a_last_window_that_is_refused(visit: Visit) -> None:
+    """It says why, and promises no other try."""
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        held.append(route)
+        if route is not held[0]:
+            busy(route)
+
+    visit.page.route("**/v1/classify*", hold_the_first)
+    visit["#continuous"].check()
+    visit["#record"].click()
+    with visit.page.expect_request("**/v1/classify*", timeout=PATIENCE_MS):
+        pass
+    visit["#record"].click()
+    visit["#recording"].wait_for()
+    busy(held[0])
+    assert visit.trouble() == "overloaded"
+    expect(visit["[role=timer].countdown"]).to_have_count(0)

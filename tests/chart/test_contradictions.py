@@ -226,6 +226,23 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
             "gatewayRefs and hosts to the Canary of k8s/rollouts/flagger."
         ),
     ),
+    "KEDA, of which Flagger makes a copy": (
+        {
+            "rollout": {"engine": "flagger"},
+            "keda": {"enabled": True, "prometheus": {"url": "http://prometheus:9090"}},
+        },
+        (
+            "rollout.engine flagger gives the primary a copy of what scales, in which KEDA's query "
+            "would name no metric: enable autoscaling for keda."
+        ),
+    ),
+    "more pods than Flagger says": (
+        {"rollout": {"engine": "flagger"}, "replicaCount": 2},
+        (
+            "rollout.engine flagger says how many pods there are: enable autoscaling, or "
+            "leave replicaCount at 1."
+        ),
+    ),
     "two that say how many pods there are": (
         {"rollout": {"engine": "argo"}, "replicaCount": 3},
         (

@@ -135,8 +135,11 @@ Of a bundle's values, and where they are: takes a root and that.
 {{- if and (eq .rollout.engine "flagger") .httpRoute.enabled }}
 - rollout.engine flagger makes the HTTPRoute itself: disable httpRoute, and give gatewayRefs and hosts to the Canary of k8s/rollouts/flagger.
 {{- end }}
+{{- if and (eq .rollout.engine "flagger") .keda.enabled }}
+- rollout.engine flagger gives the primary a copy of what scales, in which KEDA's query would name no metric: enable autoscaling for keda.
+{{- end }}
 {{- if and (ne .rollout.engine "helm") (not .autoscaling.enabled) (not .keda.enabled) (ne (int .replicaCount) 1) }}
-- rollout.engine {{ .rollout.engine }} says how many pods there are: enable autoscaling or keda, or leave replicaCount at 1.
+- rollout.engine {{ .rollout.engine }} says how many pods there are: enable autoscaling{{ if eq .rollout.engine "argo" }} or keda{{ end }}, or leave replicaCount at 1.
 {{- end }}
 {{- end }}
 {{- end }}

@@ -60,7 +60,10 @@ def test_its_commands_and_exit_codes_are_the_script_s() -> None:
 
 @pytest.mark.parametrize(
     "variable",
-    ["STEPS", "READY_TIMEOUT", "RECOVER_TIMEOUT_S", "ROUTE_DRAIN_S", "RELEASE", "CHART"],
+    [
+        *("STEPS", "READY_TIMEOUT", "RECOVER_TIMEOUT_S", "ROUTE_DRAIN_S", "PENDING_TIMEOUT_S"),
+        *("RELEASE", "CHART"),
+    ],
 )
 def test_a_variable_that_is_named_is_the_script_s(variable: str) -> None:
     """And the other way round."""

@@ -53,7 +53,7 @@ READY, CRASHED, WAITING, EVICTED, GOING = (
 )
 """Pods, as a look finds them."""
 
-AT_ONCE = {"ROUTE_DRAIN_S": "0", "RECOVER_TIMEOUT_S": "0"}
+AT_ONCE = {"ROUTE_DRAIN_S": "0", "RECOVER_TIMEOUT_S": "0", "PENDING_TIMEOUT_S": "0"}
 """What is waited for is so when it is first looked at, or never."""
 
 pytestmark = pytest.mark.needs_jq
@@ -408,6 +408,79 @@ def test_a_promotion_that_was_cut_off_goes_on(cluster: Cluster) -> None:
     assert said.code == 0, said.out
     assert said.judged == []
     assert canary(said.state)["enabled"] is False
+
+
+@pytest.mark.parametrize("status", ["pending-upgrade", "failed"])
+@pytest.mark.parametrize("weight", [0, 10, 100])
+def test_a_step_that_was_cut_off_is_judged_anew(tmp_path: Path, weight: int, status: str) -> None:
+    """Killed while it was compared, whether Helm was killed too or said later that it failed."""
+    cluster = Cluster(tmp_path, cuts=[str(weight)])
+    cut = cluster.rollout("walk", *cluster.candidate, STEPS="0 10")
+    assert cut.code < 0
+    assert (canary(cut.state)["weight"], cut.judged[-1]) == (weight, weight)
+    cluster.change(status=status, fails={str(weight): FAILED})
+    said = cluster.rollout("walk", *cluster.candidate, STEPS="0 10")
+    assert said.code == FAILED, said.out
+    assert said.judged[-1] == weight
+    assert "back" in said.state["log"][0]
+    assert {key: said.state["given"][key] for key in ROUTED} == ROUTED
+
+
+def test_a_promotion_needs_a_verdict_that_was_cut_off(tmp_path: Path) -> None:
+    """With all clips at the canary, which nobody has judged with them."""
+    cluster = Cluster(tmp_path, cuts=["100"])
+    cluster.rollout("step", "100", *cluster.candidate)
+    cluster.change(fails={"100": INCONCLUSIVE})
+    said = cluster.rollout("promote")
+    assert (said.code, said.judged) == (INCONCLUSIVE, [100])
+    assert canary(said.state)["weight"] == 0
+    assert said.state["given"]["image"] == ROUTED["image"]
+
+
+@pytest.mark.parametrize(
+    ("becomes", "judged"), [("deployed", [50, 100]), ("failed", [10, 50, 100])]
+)
+def test_helm_that_lost_its_script_is_waited_for(
+    tmp_path: Path, becomes: str, judged: list[int]
+) -> None:
+    """As long as it compares, and a while after: what it says in the end holds."""
+    cluster = Cluster(tmp_path, cuts=["10"])
+    cluster.rollout("walk", *cluster.candidate)
+    cluster.change(comparing=3, lasting=2, becomes=becomes)
+    said = cluster.rollout("walk", *cluster.candidate, PENDING_TIMEOUT_S="2")
+    assert said.code == 0, said.out
+    assert said.judged == judged
+
+
+def test_an_abort_waits_for_no_comparison(tmp_path: Path) -> None:
+    """The clips of a step that was cut off are back at stable at once."""
+    cluster = Cluster(tmp_path, cuts=["10"])
+    cluster.rollout("walk", *cluster.candidate)
+    cluster.change(comparing=1000)
+    said = cluster.rollout("abort", PENDING_TIMEOUT_S="1000")
+    assert said.code == 0, said.out
+    assert canary(said.state)["enabled"] is False
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_what_cannot_be_taken_back_is_said(tmp_path: Path, when: str) -> None:
+    """By the step whose comparison failed, and by the next command: neither goes on."""
+    cluster = Cluster(tmp_path, fails={"10": FAILED, "rollback": 1})
+    said = cluster.rollout("walk", *cluster.candidate)
+    if when == "later":
+        said = cluster.rollout("promote")
+    assert said.code == OTHER
+    assert "It could not be taken back" in said.out
+    assert "That was taken back" not in said.out
+    cluster.change(fails={})
+    assert cluster.rollout("walk", *cluster.candidate).judged == [10, 50, 100]
+
+
+def test_a_release_without_a_way_back_is_left_alone(tmp_path: Path) -> None:
+    """Its first revision was never deployed."""
+    said = Cluster(tmp_path, status="failed").rollout("walk")
+    assert (said.code, said.upgrades) == (OTHER, [])
+    assert "Helm has deployed no revision" in said.out
 
 
 def test_pods_go_when_the_gateway_has_the_route(tmp_path: Path) -> None:

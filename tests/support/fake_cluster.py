@@ -1,9 +1,13 @@
 """helm and kubectl as a script of the shell meets them, for one release: both are this program.
 
 What there is, is in the file that FAKE_CLUSTER names: `defaults` and `given` are values, the
-chart's and the release's; `fails` says how a judged upgrade to a weight ends, and under `ready` how
-one does that waits for a canary's pods; `looks` has the canary's pods as they are found at one look
-after another, with their phase and whether they are ready; `log` has everything that was changed.
+chart's and the release's, `status` what Helm says of its last revision, and `past` those before it;
+`fails` says how a judged upgrade to a weight ends, under `ready` how one does that waits for a
+canary's pods, and under `rollback` how a rollback does; `cuts` names ends at which everything that
+runs is killed, `comparing` for how many looks a comparison runs after that, and `lasting` for how
+many Helm does, whose revision then has the status `becomes`; `looks` has the canary's pods as they
+are found at one look after another, with their phase and whether they are ready; `log` has
+everything that was changed.
 `install` puts both where PATH finds them.
 """
 
@@ -12,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -24,6 +29,10 @@ NAME = "timbre"
 State = dict[str, Any]
 
 
+class Cut(Exception):
+    """Everything that ran is gone, as where a machine is lost."""
+
+
 def install(folder: Path, state: State) -> dict[str, str]:
     """Put both programs into a folder, and give the variables by which a script finds them."""
     for name in ("helm", "kubectl"):
@@ -33,7 +42,12 @@ def install(folder: Path, state: State) -> dict[str, str]:
         program.chmod(0o755)
     file = folder / "state.json"
     whole = {
+        "status": "deployed",
+        "past": [],
         "fails": {},
+        "cuts": [],
+        "comparing": 0,
+        "lasting": 0,
         "looks": [[]],
         "log": [],
         "job": 0,
@@ -55,31 +69,74 @@ def helm(state: State, arguments: list[str]) -> int:
         case ["status", name]:
             return 0 if name == NAME else 1
         case ["version", _]:
-            print(state.get("version", "v4.0.0"), end="")  # noqa: T201 - it is a program
-            return 0
+            answer = state.get("version", "v4.0.0")
         case ["get", "values"]:
             whole = _values(state) if "--all" in arguments else state["given"] or None
-            print(json.dumps(whole))  # noqa: T201
-            return 0
+            answer = json.dumps(whole)
         case ["history", _]:
-            state.setdefault("revisions", []).append(state["given"])
-            print(json.dumps([{"revision": len(state["revisions"])}]))  # noqa: T201
-            return 0
+            _pass(state)
+            statuses = [each["status"] for each in _revisions(state)]
+            numbered = [{"revision": n, "status": each} for n, each in enumerate(statuses, 1)]
+            answer = json.dumps(numbered)
         case ["rollback", _]:
-            state["given"] = state["revisions"][int(arguments[2]) - 1]
-            state["log"].append({"back": arguments[3:]})
-            return 0
+            return _rollback(state, arguments)
         case ["upgrade", _]:
             return _upgrade(state, arguments)
-    raise NotImplementedError(arguments)
+        case _:
+            raise NotImplementedError(arguments)
+    print(answer, end="")  # noqa: T201 - it is a program
+    return 0
 
 
 def _values(state: State) -> State:
     return merged(state["defaults"], state["given"])
 
 
-def _upgrade(state: State, arguments: list[str]) -> int:
-    before = state["given"]
+def _revisions(state: State) -> list[State]:
+    """Give all revisions with their values and status, the newest last."""
+    return [*state["past"], {"given": state["given"], "status": state["status"]}]
+
+
+def _record(state: State, given: State, status: str) -> None:
+    """Make a revision; one that is deployed supersedes those that were."""
+    state["past"] = _revisions(state)
+    state["given"], state["status"] = given, status
+    if status == "deployed":
+        _supersede(state)
+
+
+def _end(state: State, status: str) -> None:
+    """Say of the revision that is pending how it ended."""
+    state["status"] = status
+    if status == "deployed":
+        _supersede(state)
+
+
+def _supersede(state: State) -> None:
+    for each in state["past"]:
+        if each["status"] == "deployed":
+            each["status"] = "superseded"
+
+
+def _pass(state: State) -> None:
+    """Bring Helm that goes on without its script nearer to its end."""
+    if state["lasting"] and not state["comparing"]:
+        state["lasting"] -= 1
+        if not state["lasting"]:
+            _end(state, state["becomes"])
+
+
+def _rollback(state: State, arguments: list[str]) -> int:
+    state["log"].append({"back": arguments[3:]})
+    if code := int(state["fails"].get("rollback", 0)):
+        _record(state, state["given"], "failed")
+        return code
+    _record(state, _revisions(state)[int(arguments[2]) - 1]["given"], "deployed")
+    return 0
+
+
+def _laid(before: State, arguments: list[str]) -> State:
+    """Give the values of an upgrade."""
     given: State = {} if "--reset-values" in arguments else before
     for option, value in pairwise(arguments):
         if option == "--values":
@@ -91,11 +148,21 @@ def _upgrade(state: State, arguments: list[str]) -> int:
             for key in reversed(path.split(".")):
                 laid = {key: laid}
             given = merged(given, laid)
+    return given
+
+
+def _upgrade(state: State, arguments: list[str]) -> int:
+    if state["status"].startswith("pending"):
+        print("Error: another operation is in progress", file=sys.stderr)  # noqa: T201
+        return 1
+    # Values that Helm uses again are those of the newest revision that is deployed.
+    [before] = [each["given"] for each in _revisions(state) if each["status"] == "deployed"]
+    given = _laid(before, arguments)
     if "--dry-run=client" in arguments:
         print(json.dumps({"config": given}))  # noqa: T201
         return 0
     judged = "--no-hooks" not in arguments
-    state["given"] = given
+    _record(state, given, "pending-upgrade")
     canary = _values(state)["canary"]
     entry = {name: canary[name] for name in ("enabled", "weight", "replicas")}
     flags = {argument for argument in arguments if re.fullmatch("--[a-z-]+", argument)}
@@ -107,9 +174,13 @@ def _upgrade(state: State, arguments: list[str]) -> int:
     state["seen"] = state["generation"] - 1 if state["lag"] else state["generation"]
     if judged and canary["enabled"] and _values(state)["compare"]["enabled"]:
         state["job"], state["code"] = state["job"] + 1, code
+    if end in state["cuts"]:
+        state["cuts"].remove(end)
+        raise Cut
+    _end(state, "failed" if code else "deployed")
     if code:
         if {"--rollback-on-failure", "--atomic"} & set(arguments):
-            state["given"] = before
+            _record(state, before, "deployed")
         print("Error: UPGRADE FAILED", file=sys.stderr)  # noqa: T201
         return 1
     return 0
@@ -121,7 +192,7 @@ def kubectl(state: State, arguments: list[str]) -> int:
     answers: dict[tuple[str, str], Callable[[], object]] = {
         ("get", "deployments"): lambda: NAME,
         ("get", "deployment"): lambda: _pods(state, rest[1]),
-        ("get", "job"): lambda: state["job"] or "",
+        ("get", "job"): lambda: _comparing(state) if "active" in rest[3] else state["job"] or "",
         ("get", "pods"): lambda: (
             state["code"] if "component=compare" in rest[2] else json.dumps(_canary(state))
         ),
@@ -131,6 +202,12 @@ def kubectl(state: State, arguments: list[str]) -> int:
     }
     print(answers[verb, rest[0]](), end="")  # noqa: T201
     return 0
+
+
+def _comparing(state: State) -> object:
+    """Give the comparison's pods that run; it ends after as many looks as it has."""
+    state["comparing"] = max(0, state["comparing"] - 1)
+    return 1 if state["comparing"] else ""
 
 
 def _pods(state: State, name: str) -> object:
@@ -180,8 +257,14 @@ def main() -> None:
     file = Path(os.environ["FAKE_CLUSTER"])
     state = json.loads(file.read_text(encoding="utf-8"))
     _, program, *arguments = sys.argv
-    code = {"helm": helm, "kubectl": kubectl}[program](state, arguments)
+    code, cut = 0, False
+    try:
+        code = {"helm": helm, "kubectl": kubectl}[program](state, arguments)
+    except Cut:
+        cut = True
     file.write_text(json.dumps(state), encoding="utf-8")
+    if cut:
+        os.kill(os.getppid(), signal.SIGKILL)
     sys.exit(code)
 
 

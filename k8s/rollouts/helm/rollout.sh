@@ -26,6 +26,8 @@ READY_TIMEOUT="${READY_TIMEOUT:-10m}"
 # A gateway that has a new route finishes what it has begun, and lets go of idle connections.
 ROUTE_DRAIN_S="${ROUTE_DRAIN_S:-10}"
 ROUTE_TIMEOUT_S="${ROUTE_TIMEOUT_S:-120}"
+# A Helm that was killed leaves its change pending for ever; another has ended by then.
+PENDING_TIMEOUT_S="${PENDING_TIMEOUT_S:-600}"
 # Pods that a canary had before are looked at for so long once more of them didn't get ready.
 RECOVER_TIMEOUT_S="${RECOVER_TIMEOUT_S:-60}"
 
@@ -59,17 +61,53 @@ change() { upgrade --wait "$back" --timeout "$READY_TIMEOUT" --reset-then-reuse-
 # A change of the route, which waits for nobody: not for a canary that crashes while clips leave it.
 move() { upgrade --reset-then-reuse-values --no-hooks "$@"; }
 
-# A change that has to have a verdict. Helm itself would take it back only to wait for all pods to be
-# ready, and a canary that crashes never is.
+# A change that has to have a verdict: Helm takes its revision for deployed if the comparison passes,
+# and for failed or pending otherwise. Helm itself would take it back only to wait for all pods to be
+# ready, and a canary that crashes never is. Its timeout is that of the Job, which ends itself before.
 judged() {
-    local code=0 before
-    before="$(helm history "$RELEASE" --namespace "$NAMESPACE" --max 1 --output json | jq '.[-1].revision')"
-    upgrade --timeout "$timeout" --reset-then-reuse-values "$@" || code=$?
-    if [ "$code" != 0 ]; then
-        helm rollback "$RELEASE" "$before" --namespace "$NAMESPACE" --no-hooks >/dev/null
-        read_values
+    local timeout
+    timeout="$(value '.compare.waitSeconds + .compare.goldenSeconds + 120')s"
+    upgrade --timeout "$timeout" --reset-then-reuse-values "$@" && return
+    back_to_deployed
+    return 1
+}
+
+# What Helm says of the release's revisions, the newest last.
+revisions() { helm history "$RELEASE" --namespace "$NAMESPACE" --output json | jq --raw-output "sort_by(.revision) | $1"; }
+
+# Back to the newest revision that is deployed: the only ones of which it is known that the weight in
+# them was judged.
+back_to_deployed() {
+    local revision
+    revision="$(revisions 'map(select(.status == "deployed"))[-1].revision // ""')"
+    [ -n "$revision" ] ||
+        die "Helm has deployed no revision of $RELEASE that there is a way back to: helm --namespace $NAMESPACE history $RELEASE shows them."
+    helm rollback "$RELEASE" "$revision" --namespace "$NAMESPACE" --no-hooks >/dev/null ||
+        die "It could not be taken back: Helm's message is above. The canary may have clips by a weight that nobody judged: the same command, or abort, takes it back first."
+    read_values
+}
+
+is_pending() { [[ "$(revisions '.[-1].status')" = pending-* ]]; }
+compares() { [ -n "$(kube get job "$name-compare" --output jsonpath='{.status.active}' --ignore-not-found)" ]; }
+
+# What was cut off is taken back, so that no weight is taken for judged by being there. Somebody's Helm
+# may still be at it, and has its comparison ended first; an abort doesn't wait.
+settle() {
+    local left="$PENDING_TIMEOUT_S"
+    if [ "$action" != abort ] && is_pending; then
+        say "Helm is changing the release, or was cut off while it was: it has $left s to end, and as long as its comparison takes."
+        while is_pending; do
+            if compares; then left="$PENDING_TIMEOUT_S"; fi
+            [ "$left" -gt 0 ] || break
+            sleep 1
+            left=$((left - 1))
+        done
     fi
-    return "$code"
+    if [ "$(revisions '.[-1].status')" != deployed ]; then
+        say "The last change of the release was not done: it is taken back."
+        back_to_deployed
+    fi
+    read_values
 }
 
 # A change to exactly these values.
@@ -88,10 +126,9 @@ prepare() {
         v3.*) back=--atomic ;;
         *) back=--rollback-on-failure ;;
     esac
-    # Helm's timeout is that of the Job, which ends itself before.
-    timeout="$(value '.compare.waitSeconds + .compare.goldenSeconds + 120')s"
     name="$(kube get deployments --output jsonpath='{.items[0].metadata.name}' \
         --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component=server,track=stable")"
+    settle
 }
 
 is_enabled() { [ "$(value .canary.enabled)" = true ]; }
@@ -300,7 +337,7 @@ walk() {
     # The command that began goes on; another candidate is told to wait by the step.
     if [ "$#" -gt 0 ] && [ "$(weight)" -gt 0 ] && same "$@"; then set --; fi
     for to in $STEPS 100; do
-        # A weight that the canary has was kept. At 0 it may never have been judged.
+        # A weight that the canary has was judged, as settle sees to. At 0 it may never have been.
         if [ "$#" = 0 ] && [ "$(weight)" -gt 0 ] && [ "$to" -le "$(weight)" ]; then continue; fi
         if [ "$to" -gt 0 ] && ! is_routed; then continue; fi
         code=0

@@ -50,7 +50,7 @@ def live(prometheus: Prometheus, baseline: Seen, candidate: Seen, edges_s: Score
 
     def told(side: _Side) -> LiveSide:
         blocks = tuple(side.blocks(bounds, common))
-        again = restarts(prometheus, side.watched, side.seen)
+        again = restarts(prometheus, side.seen, float(edges_s[0]))
         return LiveSide(blocks, again, down=len(side.seen.down))
 
     return Live(np.array(bounds), told(before), told(after))

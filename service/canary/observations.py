@@ -86,7 +86,7 @@ class LiveSide:
 
     blocks: tuple[Block, ...]
     restarts: int
-    """How often a server of it started again."""
+    """How often a server of it started again, or its pod was taken away after it had been down."""
     down: int = 0
     """Servers of it that ended and haven't started again."""
 

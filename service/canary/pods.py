@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,8 +15,6 @@ from service.domain import TimbreError
 
 LOOKBACK = "7d"
 """How far back the first start of a pod's server is looked for."""
-REPLACED_WITHIN_S = 300.0
-"""Between the last that was seen of a pod and the first of the one that came for it."""
 DOWN_S = 60.0
 """From a pod's first scrape that fails to the last, all between failing too, when it is down.
 
@@ -107,29 +105,6 @@ class Watched:
         """Say of each block, bool [blocks], whether something of the side is known in it."""
         return np.asarray(self.known.any(axis=0))
 
-    def replaced(self, down: Collection[str] = ()) -> int:
-        """Count pods that are gone, and in whose place another came within `REPLACED_WITHIN_S`.
-
-        One that came first isn't it: a rolling update brings the new pod before it takes the old
-        one. Nor is one that comes late: an autoscaler takes pods when there is little to do. Nor
-        is one that is only `down`, and isn't gone.
-        """
-        seen = np.isfinite(self.starts_s)
-        gone = sorted(
-            int(np.flatnonzero(row)[-1])
-            for pod, row in zip(self.pods, seen, strict=True)
-            if row.any() and not row[-1] and pod not in down
-        )
-        born = sorted(int(np.flatnonzero(row)[0]) for row in seen if row.any())
-        count = 0
-        for last in gone:
-            until_s = self.edges_s[last] + REPLACED_WITHIN_S
-            later = [first for first in born if first > last and self.edges_s[first] <= until_s]
-            if later:
-                born.remove(later[0])
-                count += 1
-        return count
-
     def increments(self, pod: str, values: Scores) -> Counts:
         """Tell by how much a counter grew in each block.
 
@@ -209,17 +184,22 @@ def watch(prometheus: Prometheus, seen: Seen, edges_s: Scores) -> Watched:
     return Watched(seen.pods, edges_s, starts)
 
 
-def restarts(prometheus: Prometheus, watched: Watched, seen: Seen) -> int:
-    """Count servers that started again, in their pod or in one that came for it.
+def restarts(prometheus: Prometheus, seen: Seen, since_s: float) -> int:
+    """Count servers that started again in their pod, and pods that went after they were down.
 
-    In their pod until now, and not until the last edge only: one that has just crashed and is ready
-    again would look well for a block more.
+    Until now, and not until the last edge only: one that has just crashed and is ready again would
+    look well for a block more.
+
+    A pod that just goes ended in an orderly way: an autoscaler, a drain or an update took it. That
+    another comes soon after says nothing, since it does after each of these as well.
     """
     now_s = prometheus.now()
-    span = f"[{max(1, math.ceil(now_s - watched.edges_s[0]))}s]"
-    changes = f"changes({_process(seen)}{span}) {_of_timbre(seen, span)}"
+    span = f"{max(1, math.ceil(now_s - since_s))}s"
+    changes = f"changes({_process(seen)}[{span}]) {_of_timbre(seen, f'[{span}]')}"
     found = prometheus.instant(f"max by (pod) ({changes})", now_s)
-    return round(sum(sample.value for sample in found)) + watched.replaced(seen.down)
+    return round(sum(sample.value for sample in found)) + len(
+        _failed(prometheus, seen, span, now_s)
+    )
 
 
 def silent_s(scrapes: Samples) -> float:
@@ -236,9 +216,24 @@ def _silent(prometheus: Prometheus, namespace: str, names: str, now_s: float) ->
     """
     up, info = (_selector(metric, namespace, names) for metric in ("up", "timbre_model_info"))
     there = prometheus.instant(f"{up} {_ON_TARGET} last_over_time({info}[{LOOKBACK}])", now_s)
-    targets = {_target(sample) for sample in there}
+    return _lost(prometheus.samples(up, SCRAPES, now_s), there)
+
+
+def _failed(prometheus: Prometheus, seen: Seen, span: str, now_s: float) -> set[str]:
+    """Name pods that are gone, and whose servers answered nobody at the end."""
+    gone = replace(seen, pods=tuple(sorted(set(seen.pods) - set(seen.there))))
+    if not gone.pods:
+        return set()
+    info = gone.selector("timbre_model_info")
+    served = prometheus.instant(f"last_over_time({info}[{span}])", now_s)
+    return _lost(prometheus.samples(gone.selector("up"), span, now_s), served)
+
+
+def _lost(scraped: Iterable[Samples], servers: Iterable[Sample]) -> set[str]:
+    """Name pods whose servers, told by their targets, no scrape has had for `DOWN_S` at the end."""
+    targets = {_target(sample) for sample in servers}
     lasting: dict[str, list[bool]] = {}
-    for scrapes in prometheus.samples(up, SCRAPES, now_s):
+    for scrapes in scraped:
         if _target(scrapes) in targets:
             lasting.setdefault(scrapes.labels["pod"], []).append(silent_s(scrapes) >= DOWN_S)
     return {pod for pod, each in lasting.items() if all(each)}

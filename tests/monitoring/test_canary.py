@@ -37,8 +37,8 @@ def written(begin_s: float) -> Past:
     """Write 20 minutes with all that can happen to pods.
 
     Stable and baseline run throughout. The canary's first pod starts at 60 s and again at 600 s. A
-    third, which came at 60 s too, is gone at 120 s, and a second comes at 480 s and stays. There
-    is an older canary, of another digest, until then too. What
+    third, which came at 60 s too, answers nobody from 120 s on, and is gone at 195 s; a second
+    comes at 480 s and stays. There is an older canary, of another digest, until then too. What
     ends is seen for 5 minutes more: only a Prometheus that scrapes writes that a series has ended.
     """
     past = Past(begin_s)
@@ -47,6 +47,7 @@ def written(begin_s: float) -> Past:
     past.server(CANARY, AFTER, [55.0] * 36 + [600.5] * (SAMPLES - 40), late=4)
     past.server(ANOTHER, AFTER, [470.0] * (SAMPLES - 32), late=32)
     past.server(GONE, AFTER, [55.0] * 4, late=4)
+    past.write("up", GONE, [1.0] * 4 + [0.0] * 5, late=4)
     past.server(OLD, "sha256:" + "c" * 64, [-500.0] * 8)
     # A sidecar of the pod, which starts again and again, is no server of the comparison.
     past.write(
@@ -185,8 +186,8 @@ def test_seconds_are_counted_between_bounds(seen: Observations) -> None:
         np.testing.assert_array_equal(total, [clips / 2, clips / 2, 0])
 
 
-def test_restarts_are_a_server_s_and_a_replaced_pod_s(seen: Observations) -> None:
-    """One in its pod, and one pod that came after another had gone; no sidecar's."""
+def test_restarts_are_a_server_s_and_a_failed_pod_s(seen: Observations) -> None:
+    """One in its pod, and one pod that was down before it went; no sidecar's."""
     assert seen.live is not None
     assert (seen.live.candidate.restarts, seen.live.baseline.restarts) == (2, 0)
 

@@ -45,6 +45,11 @@ class Written(Past):
         self.server(pod, digest, [-50.0] * lived)
         self.up(pod, lived, SAMPLES - lived if failed is None else failed)
 
+    def comes(self, pod: str, late: int) -> None:
+        """Write a server that starts after so many scrapes, and answers to the end."""
+        self.server(pod, AFTER, [SCRAPE_S * late - 5.0] * (SAMPLES - late), late=late)
+        self.write("up", pod, [1.0] * (SAMPLES - late), late=late)
+
 
 def written(begin_s: float) -> Written:
     """Write what may happen to pods; the pods of a candidate begin with its name."""
@@ -62,11 +67,25 @@ def written(begin_s: float) -> Written:
     past.ends("some-2")
     past.runs("gone-1")
     past.ends("gone-2", failed=2)
-    # Another came in the place of one that is still there: it isn't counted as replaced, too.
+    # Another came in the place of one that is still there: it isn't counted twice.
     past.ends("more-1")
-    late = LIVED + 4
-    past.server("more-2", AFTER, [SCRAPE_S * late - 5.0] * (SAMPLES - late), late=late)
-    past.write("up", "more-2", [1.0] * (SAMPLES - late), late=late)
+    past.comes("more-2", LIVED + 4)
+    # Taken by an autoscaler, a drain or an update, while clips were finished, and another came.
+    past.runs("taken-1")
+    past.ends("taken-2", failed=FAILING - 1)
+    past.comes("taken-3", LIVED + 8)
+    # Failed before it was taken away, and another came, or didn't.
+    past.runs("failed-1")
+    past.ends("failed-2", failed=FAILING)
+    past.comes("failed-3", LIVED + 8)
+    past.runs("lost-1")
+    past.ends("lost-2", failed=FAILING)
+    past.up("lost-2", LIVED, FAILING, instance="sidecar")
+    # Two jobs scraped it, of which one had it to the end.
+    past.runs("both-1")
+    past.ends("both-2", failed=FAILING)
+    past.server("both-2", AFTER, [-50.0] * LIVED, job="kept")
+    past.up("both-2", LIVED + FAILING, job="kept")
     past.runs("older-1")
     past.ends("older-2", "sha256:" + "c" * 64)
     past.runs("never-1")
@@ -143,6 +162,19 @@ def test_servers_that_are_down_fail_a_candidate(
     assert (seen.live.candidate.restarts, seen.live.candidate.down) == (0, down)
     assert (seen.live.baseline.restarts, seen.live.baseline.down) == (0, 0)
     assert restarts(seen).outcome is (Outcome.FAIL if down else Outcome.PASS)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "ended"), [("taken", 0), ("failed", 1), ("lost", 1), ("both", 0)]
+)
+def test_a_pod_that_went_counts_if_it_was_down_before(
+    prometheus: Prometheus, candidate: str, ended: int
+) -> None:
+    """One that ended in an orderly way doesn't, however soon another comes."""
+    seen = observed(prometheus, candidate)
+    assert seen.live is not None
+    assert (seen.live.candidate.restarts, seen.live.candidate.down) == (ended, 0)
+    assert restarts(seen).outcome is (Outcome.FAIL if ended else Outcome.PASS)
 
 
 def test_a_restart_counts_at_once(prometheus: Prometheus) -> None:

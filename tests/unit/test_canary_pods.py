@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.canary.live import MAX_BLOCKS, SETTLED_S, edges
-from service.canary.pods import REPLACED_WITHIN_S, Names, Watched, silent_s
+from service.canary.pods import Names, Watched, silent_s
 from service.canary.prometheus import Samples
 
 NAN = np.nan
@@ -74,54 +74,6 @@ class TestIncrements:
             values.append(value)
             truth.append(count)
         assert grown(starts, values) == truth
-
-
-class TestReplaced:
-    """Pods in whose place another came."""
-
-    @pytest.mark.parametrize(
-        ("starts", "replaced"),
-        [
-            ([[1.0] * 5], 0),
-            ([[1.0, 1, NAN, NAN, NAN]], 0),
-            ([[1.0, 1, NAN, NAN, NAN], [NAN, NAN, 1100, 1100, 1100]], 1),
-            ([[1.0, 1, NAN, NAN, NAN], [NAN, 1010, 1010, 1010, 1010]], 0),
-            (
-                [
-                    [1.0, NAN, NAN, NAN, NAN],
-                    [1.0, NAN, NAN, NAN, NAN],
-                    [NAN, NAN, 1100, 1100, 1100],
-                ],
-                1,
-            ),
-            (
-                [
-                    [1.0, NAN, NAN, NAN, NAN],
-                    [NAN, 1010, NAN, NAN, NAN],
-                    [NAN, NAN, NAN, 1150, 1150],
-                ],
-                2,
-            ),
-        ],
-        ids=["stays", "goes", "goes-comes", "comes-goes", "two-go-one-comes", "twice"],
-    )
-    def test_one_that_comes_after_one_has_gone_replaces_it(
-        self, starts: list[list[float]], replaced: int
-    ) -> None:
-        """Once each; a rolling update, whose new pod comes first, is no restart."""
-        assert watched(*starts).replaced() == replaced
-
-    def test_one_that_comes_late_is_another(self) -> None:
-        """An autoscaler took the first when there was little to do."""
-        starts = np.array([[1.0, NAN], [NAN, 2.0]])
-        for late_s, replaced in ((REPLACED_WITHIN_S, 1), (REPLACED_WITHIN_S + 1, 0)):
-            pods = Watched(("a", "b"), np.array([0, late_s]), starts)
-            assert pods.replaced() == replaced
-
-    def test_one_that_is_down_is_not_gone(self) -> None:
-        """Another that comes is one more."""
-        pods = watched([1.0, 1, NAN, NAN, NAN], [NAN, NAN, 1100, 1100, 1100])
-        assert pods.replaced(("pod-0",)) == 0
 
 
 class TestSilence:

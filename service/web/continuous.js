@@ -4,7 +4,7 @@ import { classify, countdown } from "/web/api.js";
 import { byId } from "/web/dom.js";
 import { emotion, percent, seconds, speaking, t } from "/web/i18n.js";
 import { Live } from "/web/live.js";
-import { showTimeline, tone } from "/web/timeline.js";
+import { peaksOf, showTimeline, tone } from "/web/timeline.js";
 import { clearTrouble, showWait } from "/web/trouble.js";
 import { wav } from "/web/wav.js";
 
@@ -101,7 +101,7 @@ function render() {
     return;
   }
   const heard = peaks.slice(0, Math.round((peaks.length * durationS) / recorder.seconds));
-  showTimeline(byId("live-timeline"), { durationS, segments, labels, peaks: heard });
+  showTimeline(byId("live-timeline"), { durationS, segments, labels, peaks: peaksOf(heard) });
 }
 speaking(render);
 

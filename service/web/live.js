@@ -61,16 +61,19 @@ export class Live {
   }
 
   async #work() {
-    while (this.#waiting) {
-      const { span, parts } = this.#waiting;
-      this.#waiting = null;
-      try {
-        this.#told({ ...span, answer: await this.#ask(parts, this.#rate) });
-      } catch (problem) {
-        this.#told({ ...span, gap: true, problem });
-        if (!this.#stopped) await this.#pause(problem.retryAfterS ?? PAUSE_S);
+    try {
+      while (this.#waiting) {
+        const { span, parts } = this.#waiting;
+        this.#waiting = null;
+        try {
+          this.#told({ ...span, answer: await this.#ask(parts, this.#rate) });
+        } catch (problem) {
+          this.#told({ ...span, gap: true, problem });
+          if (!this.#stopped) await this.#pause(problem.retryAfterS ?? PAUSE_S);
+        }
       }
+    } finally {
+      this.#working = null; // a fault ends this round, not the rest
     }
-    this.#working = null;
   }
 }

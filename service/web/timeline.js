@@ -11,7 +11,7 @@ const TICKS = 6; // at most, beside 0
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]; // seconds between two ticks
 const KNOWN = ["angry", "disgusted", "fearful", "happy", "neutral", "relaxed", "sad", "surprised"];
 
-/** The loudest sample of each column. */
+/** The loudest sample of each column; of peaks, too. */
 export function peaksOf(samples) {
   const count = Math.min(COLUMNS, samples.length);
   return Array.from({ length: count }, (_, column) => {
@@ -136,7 +136,7 @@ function move(buttons) {
 }
 
 function waveform(peaks) {
-  const loudest = Math.max(0.05, ...peaks); // a quiet room is to look quiet
+  const loudest = peaks.reduce((most, peak) => Math.max(most, peak), 0.05); // a quiet room is to look quiet
   const heights = peaks.map((peak) => 1 + (47 * peak) / loudest);
   const upper = heights.map((height, x) => `${x} ${(50 - height).toFixed(1)}`);
   const lower = heights.map((height, x) => `${x} ${(50 + height).toFixed(1)}`).reverse();

@@ -51,6 +51,39 @@ async ([script]) => {
 """
 """Plays a script with a Live of 1 s windows at 1 kHz, whose samples count upwards."""
 
+FAULTY = """
+async () => {
+  const { Live } = await import("/web/live.js");
+  const told = () => {
+    throw new Error("a fault of the page");
+  };
+  let asked = 0;
+  const ask = async () => (asked += 1);
+  const live = new Live({ rate: 1000, windowS: 1, told, pause: async () => {}, ask });
+  for (let window = 0; window < 3; window += 1) {
+    live.push(new Float32Array(1000));
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+  await live.stop();
+  return asked;
+}
+"""
+"""Three windows, each of which ends in a fault."""
+SPEAK = """
+async (blocks) => {
+  const { startLive } = await import("/web/continuous.js");
+  const answer = { label: "sad", score: 1, decision: "accept" };
+  window.fetch = async () => new Response(JSON.stringify(answer));
+  const known = async () => ({ labels: ["sad"], window_s: blocks / 1000 });
+  const recorder = { rate: 1000, seconds: blocks / 1000 };
+  const { take, stop } = startLive(recorder, { known, fail: (problem) => { throw problem; } });
+  for (let block = 0; block < blocks; block += 1) take(new Float32Array(1).fill(0.5));
+  await stop();
+  return document.querySelector("#live-timeline path").getAttribute("d").split("L").length;
+}
+"""
+"""As many blocks of sound, of a sample each, and one window; points of the waveform."""
+
 
 def simulate(visit: Visit, *script: tuple[str, Any]) -> dict[str, Any]:
     """Run a script of push (samples), answer, fail and stop."""
@@ -103,6 +136,18 @@ def test_the_rest_is_sent_at_the_end(visit: Visit, rest: int, sent: int) -> None
     """If there is half a second of it."""
     seen = simulate(visit, ("push", 1000), ("answer", "one"), ("push", rest), ("stop", None))
     assert len(seen["asked"]) == sent
+
+
+def test_a_fault_ends_no_session(visit: Visit) -> None:
+    """Whatever goes wrong with one window, the next is sent, and the end comes."""
+    assert visit.page.evaluate(FAULTY) == 3
+    assert set(visit.faults) == {"a fault of the page"}
+    visit.faults.clear()
+
+
+def test_the_waveform_is_as_light_after_an_hour(visit: Visit) -> None:
+    """However many blocks of sound there were, it has as many columns as it needs."""
+    assert visit.page.evaluate(SPEAK, 10_000) < 2_000
 
 
 def test_the_time_line_grows(visit: Visit) -> None:

@@ -41,6 +41,16 @@ async ([count, places]) => {
 """
 """Draws a time line of windows of 1 s again and again, with one more each time, and scrolls it."""
 
+LONG = """
+async (count) => {
+  const { showTimeline } = await import("/web/timeline.js");
+  const container = document.querySelector("#live-timeline");
+  const peaks = new Array(count).fill(0.5);
+  showTimeline(container, { durationS: 3600, segments: [], labels: ["sad"], peaks });
+  return container.querySelectorAll(".wave").length;
+}
+"""
+
 
 def draw(visit: Visit, count: int, *places: float) -> dict[str, Any]:
     """Draw, scroll to a place in pixels, draw, and so on; what was seen after each drawing."""
@@ -68,3 +78,8 @@ def test_a_place_is_kept_while_the_time_line_grows(visiting_page: Visiting) -> N
         assert kept[0]["rest"] > 0
         assert [seen["left"] for seen in kept] == [0, 50, 50]
         assert followed["rest"] == pytest.approx(0, abs=1)
+
+
+def test_a_waveform_of_any_length_is_drawn(visit: Visit) -> None:
+    """Also one of more peaks than a function takes arguments."""
+    assert visit.page.evaluate(LONG, 200_000) == 1

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from training.config import ConfigError
+
 PATIENCE = timedelta(hours=12)
 """How long the others wait for the first, which may have all recordings to prepare."""
 
@@ -27,6 +29,22 @@ def processes() -> int:
 def is_first() -> bool:
     """Whether this process is the one that writes: rank 0, or the only one."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def require_one(command: str) -> None:
+    """Refuse several processes for what one does by itself.
+
+    Args:
+        command: as `python -m training` calls it.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    if processes() > 1:
+        raise ConfigError(
+            f"`{command}` is the work of one process, and {processes()} would write the same "
+            "files: start it without torchrun or accelerate launch."
+        )
 
 
 @contextmanager

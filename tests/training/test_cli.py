@@ -57,6 +57,17 @@ def test_a_wrong_argument_is_one_sentence(arguments: list[str], said: str) -> No
     assert said in output
 
 
+@pytest.mark.parametrize("arguments", [["compare", "smoke"], ["baselines"]])
+def test_what_one_process_does_is_refused_to_several(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would write the same files."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, output = invoke(*arguments, "--data", str(tmp_path))
+    assert (code, output.count("\n")) == (1, 1)
+    assert f"`{arguments[0]}` is the work of one process" in output
+
+
 def test_neither_help_nor_a_wrong_argument_waits_for_torch(tmp_path: Path) -> None:
     """In a process of its own, since this one has long loaded it."""
     code = (

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from training import options
+from training import launch, options
 from training.config import ConfigError
 from training.recording import DEVELOPMENT_SPEAKERS
 
@@ -78,6 +78,7 @@ def baselines(
     Example:
       python -m training baselines --data ../data --probe weights/a-checkpoint
     """  # noqa: D301 (\b is click's mark for lines to leave as they are)
+    launch.require_one("baselines")
     if trial and test:
         raise click.UsageError("--trial and --test exclude each other.")
     if PROBE in only and not checkpoints:

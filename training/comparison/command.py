@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from training import options
+from training import launch, options
 
 if TYPE_CHECKING:
     from training.comparison.figures import Comparison
@@ -66,6 +66,7 @@ def compare(
       python -m training compare compact runs/mine.toml --data ../data --leave-out-corpora
       python -m training compare compact --data ../data --seeds 3
     """  # noqa: D301 (\b is click's mark for lines to leave as they are)
+    launch.require_one("compare")
     # Here, so that --help and a wrong argument don't wait for torch.
     from training.comparison import figures, plot, trials  # noqa: PLC0415
 

@@ -70,10 +70,11 @@ def written(begin_s: float) -> Written:
     # Another came in the place of one that is still there: it isn't counted twice.
     past.ends("more-1")
     past.comes("more-2", LIVED + 4)
-    # Taken by an autoscaler, a drain or an update, while clips were finished, and another came.
+    # Taken by an autoscaler, a drain or an update, while clips were finished, and another came once
+    # Prometheus had forgotten it.
     past.runs("taken-1")
     past.ends("taken-2", failed=FAILING - 1)
-    past.comes("taken-3", LIVED + 8)
+    past.comes("taken-3", LIVED + 24)
     # Failed before it was taken away, and another came, or didn't.
     past.runs("failed-1")
     past.ends("failed-2", failed=FAILING)

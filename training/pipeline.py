@@ -141,6 +141,8 @@ def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
     settings = run.config.evaluation
     noisy = None
     with tracking.tracked(run.folder, run.config, stage="evaluate") as tracker:
+        # Until all is written, there is no evaluation of these weights on these clips.
+        run.measured_data.unlink(missing_ok=True)
         model = models.load(str(run.model.absolute()), run.root)
         export.write_weights(model, run.draft, run.config.windows.spec.window)
         draft = export.seal_with_card(
@@ -167,6 +169,7 @@ def evaluate(run: Run, *, test: bool = False, noise: bool = False) -> None:
         )
         evaluation = assess(about, scored, settings, noisy)
         report.write(evaluation, run.folder)
+        run.note_measured(measured)
         metrics = report.compact(evaluation)
         tracker.figures(metrics)
         tracker.files(*(run.folder / name for name in REPORTS))
@@ -182,10 +185,15 @@ def seal(run: Run, out: Path | None = None) -> Bundle:
         out: folder of the bundle, which may have another bundle; by default in the run's.
 
     Raises:
-        ConfigError: nothing was measured in the folder, or something else, or `out` is the folder
-            of something that is no bundle.
+        ConfigError: nothing was measured in the folder, or something else, or on clips that have
+            changed, or `out` is the folder of something that is no bundle.
     """
     run.need(run.folder / report.JSON, "evaluate")
+    if not run.is_measured():
+        raise ConfigError(
+            f"The figures in {run.folder} are not whole, or of clips that have changed since: "
+            "`python -m training evaluate` comes first."
+        )
     out = _bundle(run, out)
     _check_bundle(out)
     evaluation = report.read(run.folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +64,11 @@ class Run:
     def scores(self) -> Path:
         """What the draft said of every clip that was measured."""
         return self.folder / "scores"
+
+    @property
+    def measured_data(self) -> Path:
+        """Digests of the sets that were measured; an evaluation writes them last."""
+        return self.scores / "data.json"
 
     @property
     def cache(self) -> Path:
@@ -190,18 +195,30 @@ class Run:
                 "give the one it was trained with, or train again."
             )
 
+    def note_measured(self, splits: Iterable[str]) -> None:
+        """Write which clips the evaluation is of."""
+        digests_of = {split: self._digests(split) for split in splits}
+        self.measured_data.write_text(json.dumps(digests_of, indent=2) + "\n", encoding="utf-8")
+
+    def is_measured(self) -> bool:
+        """Whether there is a whole evaluation, and its sets have the same clips and labels now."""
+        if not self.measured_data.is_file():
+            return False
+        noted = json.loads(self.measured_data.read_text(encoding="utf-8"))
+        return bool(noted == {split: self._digests(split) for split in noted})
+
     @cached_property
     def _described(self) -> dict[str, object]:
         """What a bundle tells of its weights; the later stages need no more of what was used."""
-
-        def of(split: str) -> dict[str, str]:
-            return {fact.name: fact.sha256 for fact in self.facts if fact.split == split}
-
         return {
             "config": self.config.model_dump(mode="json", exclude=NOT_TRAINED),
-            "training_data": of("train"),
-            "watched_data": of(self.watched),
+            "training_data": self._digests("train"),
+            "watched_data": self._digests(self.watched),
         }
+
+    def _digests(self, split: str) -> dict[str, str]:
+        """Of each corpus in a split."""
+        return {fact.name: fact.sha256 for fact in self.facts if fact.split == split}
 
     @cached_property
     def _claimed(self) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,26 @@ def test_a_recipe_is_judged_by_the_speakers_it_keeps(data: Path, tmp_path: Path)
     (trial,) = trials.plan([source], TINY, root=data, runs=tmp_path, leave_out=False, seeds=1)
     answers = trials.carry_out(trial).answers
     assert np.unique(answers.scores.speakers).tolist() == ["two"]
+
+
+def test_clips_that_were_relabelled_are_measured_again(data: Path, tmp_path: Path) -> None:
+    """Those of a corpus that was left out too, though none of the training looks at them."""
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    divided = f'{DEVELOPS}split = "speakers"\nvalidation_speakers = ["three"]\n'
+    source = recipe(tmp_path, "one", divided)
+
+    def answers() -> Answers:
+        planned = trials.plan(
+            [source], TINY, root=root, runs=tmp_path / "runs", leave_out=True, seeds=1
+        )
+        (trial,) = (trial for trial in planned if trial.fold == "corpus-five")
+        return trials.carry_out(trial).answers
+
+    before = answers().scores.truth.tolist()
+    manifest = root / "speech" / "manifest.csv"
+    clip = "five-sad.flac,corpus-five,five,en,"
+    manifest.write_text(manifest.read_text().replace(f"{clip}sad", f"{clip}happy"))
+    after = answers().scores.truth.tolist()
+    assert before.count(LABELS.index("sad")) == 1
+    assert after.count(LABELS.index("sad")) == 0

@@ -27,6 +27,7 @@ from training.config import (
 )
 from training.data import LABELS, Recording, load
 from training.data_settings import Data
+from training.evaluation import report
 from training.pipeline import evaluate, make_bundle, prepare, seal, train
 from training.run import Run
 from training.whisper import WaveformWhisperConfig, WaveformWhisperEncoder
@@ -177,6 +178,44 @@ def test_another_licence_needs_no_new_training(bundle: Bundle, run: Run, tmp_pat
     assert sealed.manifest.licence == "CC0"
     before = bundle.manifest.files["torch/model.safetensors"]
     assert sealed.manifest.files["torch/model.safetensors"] == before
+
+
+def test_figures_of_clips_that_changed_are_not_sealed(
+    bundle: Bundle, run: Run, tmp_path: Path
+) -> None:
+    """The bundle would state digests of the new clips beside figures of the old ones."""
+    assert bundle.folder.is_dir()
+    root = tmp_path / "data"
+    shutil.copytree(run.root, root)
+    shutil.copytree(run.folder, tmp_path / "run")
+    again = Run(CONFIG, root, tmp_path / "run")
+    evaluate(again, test=True)
+    seal(again)
+    manifest = root / "speech" / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",sad,test", ",happy,test"))
+    changed = Run(CONFIG, root, tmp_path / "run")
+    with pytest.raises(ConfigError, match="`python -m training evaluate` comes first"):
+        seal(changed)
+    evaluate(changed, test=True)
+    seal(changed)
+
+
+def test_figures_of_an_evaluation_that_was_stopped_are_not_sealed(
+    bundle: Bundle, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights may be new ones already, and the figures still the old ones."""
+    assert bundle.folder.is_dir()
+    shutil.copytree(run.folder, tmp_path / "run")
+    again = other(run, tmp_path / "run")
+
+    def stopped(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(again)
+    with pytest.raises(ConfigError, match="not whole"):
+        seal(again)
 
 
 def test_a_training_that_ended_is_not_done_again(

@@ -143,10 +143,10 @@ def carry_out(trial: Trial) -> Answered:
         ConfigError: the data can't be used, or the trial's folder has another run.
     """
     run = trial.run
-    measured = run.model.is_dir() and (run.folder / report.JSON).is_file()
+    trained = run.model.is_dir()
     pipeline.prepare(run)
     pipeline.train(run)
-    if not measured:
+    if not (trained and run.is_measured()):
         pipeline.evaluate(run)
     found = scores.load(run.scores)[trial.judged_by]
     settings = run.config.evaluation

@@ -261,19 +261,21 @@ def read(kind: type[_Settings], source: str, changes: Sequence[str] = ()) -> _Se
             what is no TOML is taken as text.
 
     Raises:
-        ConfigError: it is not there, not TOML, or has wrong fields.
+        ConfigError: it is not there, cannot be read, is not TOML, or has wrong fields.
     """
     named = CONFIGS / f"{source}.toml"
     path = named if named.is_file() else Path(source)
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
         for change in changes:
             _set(fields, change)
         return kind.model_validate(fields)
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
         raise ConfigError(f"No configuration {source!r}: give a file, or one of {known}.") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; give a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

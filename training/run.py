@@ -35,6 +35,11 @@ CHOICES = ("development", "left-out")
 NOT_TRAINED = {"bundle", "evaluation"}
 """Sections of the configuration that may change after the training."""
 
+NOTHING_TO_TRAIN_ON = (
+    "No clips are left to train on: in [data], look at each source's split, at "
+    "validation_speakers, development_speakers and left_out_corpora."
+)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -80,11 +85,13 @@ class Run:
         """Recordings by split; those that have none are left out.
 
         Raises:
-            ConfigError: they cannot be used.
+            ConfigError: they cannot be used, or none is left to train on.
         """
         recordings = data.load(self.config.data, self.root)
         most = self.config.training.max_clips
         sets = {split: data.thin(recordings, split, most) for split in data.SPLITS}
+        if not sets["train"]:
+            raise ConfigError(NOTHING_TO_TRAIN_ON)
         return {split: members for split, members in sets.items() if members}
 
     @contextmanager

@@ -140,6 +140,13 @@ def test_a_single_corpus_cannot_be_left_out(data: Path, tmp_path: Path) -> None:
         trials.plan([source], (), root=data, runs=tmp_path, leave_out=True, seeds=1)
 
 
+def test_without_training_clips_nothing_can_be_left_out(data: Path, tmp_path: Path) -> None:
+    """There would be no fold at all."""
+    source = recipe(tmp_path, "one", '[data]\ndevelopment_speakers = ["one", "two"]\n')
+    with pytest.raises(ConfigError, match="No clips are left to train on"):
+        trials.plan([source], TINY, root=data, runs=tmp_path, leave_out=True, seeds=1)
+
+
 def answered(recipe: str, found: Scores, fold: str = "fold", train_s: float = 60.0) -> Answered:
     """A trial that said this."""
     return Answered(recipe, fold, Answers(found, found.probabilities(1.0), 200, 0), train_s)

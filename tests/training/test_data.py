@@ -271,6 +271,15 @@ def test_a_wrong_configuration_is_one_sentence(tmp_path: Path, text: str, senten
         configuration.load(str(file))
 
 
+def test_a_folder_or_a_picture_is_no_configuration(tmp_path: Path) -> None:
+    """What can't be read as text is told as what is no TOML is."""
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        configuration.load(str(tmp_path))
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(ConfigError, match=r"picture\.png is not TOML"):
+        configuration.load(str(tmp_path / "picture.png"))
+
+
 def test_an_unknown_configuration_lists_those_there_are() -> None:
     """A typo is answered with the names."""
     with pytest.raises(ConfigError, match=r"one of compact, .*, thesis"):

@@ -26,7 +26,7 @@ from training.config import (
     Windows,
 )
 from training.data import LABELS, Recording, load
-from training.data_settings import Data
+from training.data_settings import Data, Manifest
 from training.evaluation import report
 from training.pipeline import evaluate, make_bundle, prepare, seal, train
 from training.run import Run
@@ -366,6 +366,23 @@ def test_speakers_kept_for_choices_are_measured_in_place_of_validation(
     kept = other(run, tmp_path, data=Data(development_speakers=("two",)))
     assert kept.watched == "development"
     assert kept.measured(test=False) == ["development"]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        Data(development_speakers=("one", "two")),
+        Data(left_out_corpora=("corpus-one", "corpus-two")),
+        Data(sources=(Manifest(split="validation"),)),
+    ],
+)
+def test_without_training_clips_it_is_said_what_to_look_at(
+    run: Run, tmp_path: Path, kept: Data
+) -> None:
+    """Before anything is prepared."""
+    with pytest.raises(ConfigError, match=r"No clips are left to train on: in \[data\], look at"):
+        prepare(other(run, tmp_path / "run", data=kept))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("identity", [{"name": "a--b-"}, {"version": "one"}, {"licence": ""}])

@@ -13,7 +13,8 @@ from training.comparison.figures import Answered
 from training.config import Config, ConfigError
 from training.evaluation import report, scores
 from training.evaluation.answers import Answers
-from training.run import LOG, Run
+from training.run import LOG, NOTHING_TO_TRAIN_ON, Run
+from training.tracking import SUMMARY
 
 GIVEN = "as given"
 """The fold of a recipe that leaves out what its own configuration says."""
@@ -128,6 +129,8 @@ def _corpora(config: Config, root: Path) -> list[str]:
     """The corpora of a configuration's training clips."""
     clips = data.load(config.data, root)
     corpora = sorted({clip.corpus for clip in clips if clip.split == "train"})
+    if not corpora:
+        raise ConfigError(NOTHING_TO_TRAIN_ON)
     if len(corpora) == 1:
         raise ConfigError(f"All training clips are {corpora[0]}'s: without it there are none.")
     return corpora
@@ -156,6 +159,6 @@ def carry_out(trial: Trial) -> Answered:
 
 
 def _train_s(log: Path) -> float:
-    """Seconds that a training says it took, each part of one that was stopped; 0 without steps."""
+    """Seconds that a training took, or the last part of one that was resumed; 0 without steps."""
     lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    return sum(float(json.loads(line).get("train_runtime", 0)) for line in lines)
+    return sum(float(json.loads(line).get(SUMMARY, 0)) for line in lines)

@@ -42,7 +42,7 @@ class Recipe(_Facts):
     """By measure, the difference to the first recipe on the same resamples of the same clips; none
     for the first."""
     train_s: float
-    """Seconds that the trainings took, together."""
+    """Seconds that the trainings took, together; of one that was resumed, its last part."""
 
 
 class Comparison(_Facts):

@@ -49,6 +49,7 @@ export const keeping = (which) => (which === file && file !== null ? keep : null
 async function start() {
   if (state !== "idle") return;
   state = "asking";
+  byId("player").pause(); // or it would be recorded
   clearTrouble();
   render();
   const starting = new Recorder();
@@ -93,7 +94,12 @@ async function stop(problem = null) {
 
 function discard() {
   file = null;
-  byId("player").removeAttribute("src");
+  const player = byId("player");
+  player.pause();
+  URL.revokeObjectURL(player.src);
+  player.removeAttribute("src");
+  player.load(); // lets go of what it has read
+  clearTrouble(); // which may offer to save it
   byId("recording").hidden = true;
   byId("clock").textContent = clock(0);
   byId("record").focus();

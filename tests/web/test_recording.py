@@ -22,8 +22,16 @@ navigator.mediaDevices.getUserMedia = async (asked) => {
   window.stream = await open(asked);
   return window.stream;
 };
+window.revoked = [];
+const revoke = URL.revokeObjectURL;
+URL.revokeObjectURL = (url) => {
+  window.revoked.push(url);
+  revoke(url);
+};
 """
-"""Keeps what the page asks for and gets."""
+"""Keeps what the page asks for and gets, and the addresses that it gives back."""
+TRACKS = "window.stream.getTracks().map((track) => track.readyState)"
+"""Whether the microphone is in use."""
 
 
 def recording(visit: Visit, folder: Path) -> Path:
@@ -66,15 +74,19 @@ def test_the_voice_is_left_as_it_is(visiting_page: Visiting, tmp_path: Path) -> 
         assert soundfile.info(recording(visit, tmp_path)).samplerate in {44_100, MICROPHONE_RATE}
 
 
-def test_while_recording(visit: Visit) -> None:
+def test_while_recording(visiting_page: Visiting) -> None:
     """The level moves, the clock goes, the button says Stop; afterwards the microphone is free."""
-    visit["#record"].click()
-    expect(visit["#record"]).to_have_text("Stop")
-    visit.until("Number(document.querySelector('#meter').ariaValueNow) > 5")
-    expect(visit["#clock"]).to_have_text("0:02")
-    visit.shot("recording")
-    visit["#record"].click()
-    expect(visit["#record"]).to_have_text("Record")
+    with visiting_page(script=REMEMBER) as visit:
+        visit.open()
+        visit["#record"].click()
+        expect(visit["#record"]).to_have_text("Stop")
+        visit.until("Number(document.querySelector('#meter').ariaValueNow) > 5")
+        expect(visit["#clock"]).to_have_text("0:02")
+        assert visit.page.evaluate(TRACKS) == ["live"]
+        visit.shot("recording")
+        visit["#record"].click()
+        expect(visit["#record"]).to_have_text("Record")
+        assert visit.page.evaluate(TRACKS) == ["ended"]
 
 
 def test_the_button_says_stop_whatever_comes_meanwhile(visiting_page: Visiting) -> None:
@@ -99,12 +111,37 @@ def test_the_button_says_stop_whatever_comes_meanwhile(visiting_page: Visiting) 
         expect(visit["#record"]).to_have_text("Grabar")
 
 
-def test_a_recording_can_be_discarded(visit: Visit) -> None:
-    """It is gone, and the next one may begin."""
-    visit.record(1.0)
-    visit["#discard"].click()
-    expect(visit["#recording"]).to_be_hidden()
-    expect(visit["#record"]).to_be_focused()
+def test_a_recording_can_be_discarded(visiting_page: Visiting) -> None:
+    """It is gone, is heard no more and offered nowhere, and the next one may begin."""
+    with visiting_page(script=REMEMBER) as visit:
+        visit.open()
+        visit.record(2.0)
+        visit.page.route("**/v1/classify*", lambda route: route.abort())
+        visit["#classify"].click()
+        visit["[data-problem]"].wait_for()
+        source = visit["#player"].get_attribute("src")
+        visit["#player"].evaluate("(player) => player.play()")
+        visit["#discard"].click()
+        expect(visit["#recording"]).to_be_hidden()
+        expect(visit["#record"]).to_be_focused()
+        expect(visit["[data-problem]"]).to_have_count(0)
+        assert visit["#player"].evaluate("(player) => [player.paused, player.readyState]") == [
+            True,
+            0,
+        ]
+        assert visit["#player"].get_attribute("src") is None
+        assert source in visit.page.evaluate("window.revoked")
+        assert visit.page.evaluate(TRACKS) == ["ended"]
+
+
+def test_what_is_playing_is_not_recorded(visit: Visit) -> None:
+    """The recording before falls silent when the next one begins."""
+    visit.record(2.0)
+    visit["#player"].evaluate("(player) => player.play()")
+    visit["#record"].click()
+    visit["#record[data-state=recording]"].wait_for()
+    player = "(player) => [player.paused, player.ended]"
+    assert visit["#player"].evaluate(player) == [True, False]
 
 
 @pytest.mark.parametrize(

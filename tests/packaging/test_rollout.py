@@ -260,6 +260,41 @@ def test_the_command_that_began_goes_on(tmp_path: Path) -> None:
     assert said.judged == [10, 50, 100]
 
 
+def test_a_candidate_has_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """What is promoted was named by the command that brought it."""
+    cluster = Cluster(tmp_path, fails={"0": INCONCLUSIVE})
+    cluster.rollout("walk", *cluster.candidate)
+    cluster.change(fails={})
+    said = cluster.rollout("walk", "--", "--set", "canary.image.tag=3", STEPS="0")
+    assert said.code == 0, said.out
+    given = said.state["given"]
+    assert given["image"] == ROUTED["image"] | {"tag": 3, "digest": ""}
+    assert {key: given[key] for key in ("bundle", "settings")} == {
+        key: ROUTED[key] for key in ("bundle", "settings")
+    }
+    assert canary(said.state)["forceTrack"] == {"enabled": True}
+
+
+def test_a_part_of_a_candidate_is_another(tmp_path: Path) -> None:
+    """It waits for the one that has clips, whose other parts nobody named this time."""
+    cluster = Cluster(tmp_path)
+    cluster.rollout("step", "10", *cluster.candidate)
+    said = cluster.rollout("walk", "--", "--set", "canary.image.tag=2")
+    assert (said.code, said.upgrades) == (OTHER, [])
+    assert "before another candidate is tried" in said.out
+
+
+def test_what_names_no_candidate_changes_none(tmp_path: Path) -> None:
+    """As a longer wait for the one that is there."""
+    cluster = Cluster(tmp_path, fails={"0": INCONCLUSIVE})
+    cluster.rollout("walk", *cluster.candidate)
+    before = canary(cluster.state)
+    said = cluster.rollout("walk", "--", "--set", "compare.waitSeconds=3600")
+    assert said.code == INCONCLUSIVE, said.out
+    assert canary(said.state) == before
+    assert said.state["given"]["compare"]["waitSeconds"] == 3600
+
+
 def test_a_comparison_that_fails_ends_the_canary(tmp_path: Path) -> None:
     """Every clip is back at stable first; stable is as it was."""
     cluster = Cluster(tmp_path, fails={"10": FAILED})

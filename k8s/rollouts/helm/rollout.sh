@@ -8,7 +8,7 @@
 # promote      makes stable what the canary is, without a lost clip, and removes the canary.
 # abort        gives every clip back to stable, and removes the canary.
 #
-# What follows -- are arguments for helm, which say what the candidate is:
+# What follows -- are arguments for helm, which say all that the candidate is:
 #
 #     rollout.sh walk -- --set canary.bundle.registry.reference=oci://registry.example/team/model:2
 #
@@ -110,8 +110,24 @@ settle() {
     read_values
 }
 
-# A change to exactly these values.
-replace() { upgrade --wait "$back" --timeout "$READY_TIMEOUT" --reset-values --no-hooks --values - <<<"$1"; }
+# A change to exactly these values, and what helm's arguments lay over them.
+replace() {
+    local values="$1"
+    shift
+    upgrade --wait "$back" --timeout "$READY_TIMEOUT" --reset-values --no-hooks --values - "$@" <<<"$values"
+}
+
+# What was given, without a candidate: nothing of the canary is left but how it is compared and routed.
+without_candidate() { jq '.canary |= ((. // {}) | del(.image, .bundle, .settings, .replicas, .baseline.replicas))' <<<"$given"; }
+
+# What helm's arguments would make of that.
+asked() {
+    helm upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" --reset-values --values - \
+        --dry-run=client --output json "$@" <<<"$(without_candidate)" | jq '.config // {}'
+}
+
+# Whether helm's arguments say what a candidate is.
+names_candidate() { asked "$@" | jq --exit-status '.canary | any(.image, .bundle, .settings; . != null and . != {})' >/dev/null; }
 
 prepare() {
     local tool
@@ -204,7 +220,7 @@ verdict() {
 
 # Called where a failure is looked at, so that bash doesn't end by itself in here.
 step() {
-    local to="$1" from share now before kept=false code=""
+    local to="$1" from share now before kept=false anew=false code=""
     shift
     if [ "$#" = 0 ] && is_enabled; then kept=true; fi
     if ! [[ "$to" =~ ^[0-9]{1,3}$ ]] || [ "$to" -gt 100 ]; then
@@ -217,6 +233,7 @@ step() {
     if [ "$to" -gt 0 ] && ! is_routed; then
         die "Without httpRoute nothing can be split: step 0, then promote."
     fi
+    if [ "$#" -gt 0 ] && names_candidate "$@"; then anew=true; fi
     [ "$(value .compare.enabled)" = true ] || say "compare is disabled: nobody judges this step."
     # Pods first, clips then. The baseline grows for as long as it gets as many.
     share=$((($(needed) * to + 99) / 100))
@@ -228,7 +245,10 @@ step() {
             set -- "$@" --set "canary.baseline.replicas=${now:-1}"
         fi
         say "Pods for the canary: $share."
-        if ! change "$@" --set canary.enabled=true --set "canary.weight=$from" --set "canary.replicas=$share"; then
+        set -- "$@" --set canary.enabled=true --set "canary.weight=$from" --set "canary.replicas=$share"
+        # Nothing of a candidate that was tried before is part of another.
+        if [ "$anew" = true ]; then set -- replace "$(without_candidate)" "$@"; else set -- change "$@"; fi
+        if ! "$@"; then
             say "They were not ready in $READY_TIMEOUT, and are gone again: Helm's message is above."
             [ "$kept" = true ] || return "$OTHER"
             # That nodes have no room for more is no fault of the candidate.
@@ -275,11 +295,9 @@ return_to_stable() {
     wait_for_route
 }
 
-# Nothing of the canary is left but how it is compared and routed.
 remove() {
-    replace "$(jq '.canary |= ((. // {}) | del(.image, .bundle, .settings, .replicas, .baseline.replicas)
-        | .enabled = false | .weight = 0)
-        | if .canary.baseline then .canary.baseline.enabled = true else . end' <<<"$given")"
+    replace "$(without_candidate | jq '.canary.enabled = false | .canary.weight = 0
+        | if .canary.baseline then .canary.baseline.enabled = true else . end')"
     say "The canary is gone."
 }
 
@@ -324,12 +342,12 @@ promote() {
     remove
 }
 
-# Whether helm's arguments change nothing of what the canary already is.
+# Whether helm's arguments say all that the canary already is, and nothing else.
 same() {
-    local asked
-    asked="$(helm upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" --reset-then-reuse-values \
-        --dry-run=client --output json "$@" | jq --compact-output --sort-keys '.config // {}')"
-    [ "$asked" = "$(jq --compact-output --sort-keys . <<<"$given")" ]
+    local now wanted
+    now="$(jq 'del(.canary.replicas, .canary.baseline.replicas)' <<<"$given" | jq --compact-output --sort-keys .)"
+    wanted="$(asked "$@" | jq --compact-output --sort-keys .)"
+    [ "$wanted" = "$now" ]
 }
 
 walk() {

@@ -205,6 +205,17 @@ def test_without_a_golden_set_the_servers_are_not_asked() -> None:
     assert not allowed(policies(no_prometheus), COMPARE, PROMETHEUS, 9090)
 
 
+def test_prometheus_may_have_another_port_than_its_service() -> None:
+    """What a policy opens is the pod's, as it is said; the Service's leads to it."""
+    behind = {
+        "compare": {"prometheus": {"url": "http://prometheus.monitoring"}},
+        "networkPolicy": {"prometheusPort": 9090},
+    }
+    for who in (COMPARE, JUDGE):
+        assert allowed(policies(merged(CANARY_PEERS, behind)), who, PROMETHEUS, 9090)
+        assert not allowed(policies(merged(CANARY_PEERS, behind)), who, PROMETHEUS, 80)
+
+
 def test_the_golden_set_comes_in_where_clients_do_not() -> None:
     """Neither needs the other."""
     closed = merged(CANARY_PEERS, {"networkPolicy": {"clients": []}})

@@ -103,9 +103,9 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read, as long as it is not too much at a time."""
-        if self.timeout_keep_alive_task is not None:
+        if self.timeout_keep_alive_task is not None and not self.flow.write_paused:
             # The rest between two requests ends, and uvicorn's time-out with it, whether or not a
-            # request begins.
+            # request begins. The time of a client that doesn't read is running already.
             self._be_patient()
         self._head_bytes += len(data)
         super().data_received(data)
@@ -116,7 +116,7 @@ class Connection(HttpToolsProtocol):
         """Note the first byte of a request."""
         super().on_message_begin()
         self._in_head = True
-        # An answer to an earlier one may still be owed; uvicorn's types have a cycle from the start.
+        # Else an earlier answer is owed. uvicorn's types don't tell that there may be no cycle.
         if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
             self._crowd.wait(self)
 
@@ -124,7 +124,8 @@ class Connection(HttpToolsProtocol):
         """Begin to answer; a body has its own time limit."""
         self._head_bytes = 0
         self._in_head = False
-        self._relax()
+        if not self.flow.write_paused:  # else the time to read earlier answers goes on
+            self._relax()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -139,7 +140,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle.response_complete:
             self._relax()
             self._rest()
-        else:
+        elif not self.flow.write_paused:
             self._crowd.work(self)
 
     def on_response_complete(self) -> None:
@@ -175,7 +176,10 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self._relax()
         self._see_off()
-        if not (self.cycle.more_body or self.cycle.response_complete):
+        if self.cycle.response_complete:
+            if self.timeout_keep_alive_task is None:  # no rest: a part of a request has come
+                self._be_patient()
+        elif not self.cycle.more_body:
             self._crowd.work(self)
 
     def hang_up(self, why: HangUp) -> None:

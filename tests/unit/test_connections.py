@@ -262,6 +262,35 @@ class TestTime:
         stand.loop.pass_time(PATIENCE_S)
         assert transport.aborted
 
+    async def test_another_request_gives_no_more_time_to_read(self) -> None:
+        """Its answer would wait for ever behind one that nobody reads."""
+        stand = Stand()
+        connection, transport = stand.open()
+        connection.data_received(REQUEST + BODY)
+        stand.answer()
+        await settle()
+        connection.pause_writing()
+        stand.loop.pass_time(PATIENCE_S / 2)
+        connection.data_received(REQUEST + BODY)
+        await settle()
+        stand.loop.pass_time(PATIENCE_S / 2 + 0.01)
+        aborted = transport.aborted
+        transport.abort()  # or the app would go on waiting, if the test fails
+        assert aborted
+
+    async def test_who_reads_late_gets_no_more_time_for_the_next_headers(self) -> None:
+        """A part of them has come, so the connection doesn't rest."""
+        stand = Stand()
+        connection, transport = stand.open()
+        connection.data_received(REQUEST + BODY)
+        stand.answer()
+        await settle()
+        connection.pause_writing()
+        connection.data_received(HEAD)
+        connection.resume_writing()
+        stand.loop.pass_time(PATIENCE_S)
+        assert transport.aborted
+
     @pytest.mark.parametrize("unread", [0, 1])
     @pytest.mark.parametrize("why", ["asked", "rested", "shut down", "shut down early"])
     async def test_a_closed_connection_s_last_bytes_have_a_deadline(

@@ -114,6 +114,8 @@ function tokenForm(then) {
     type: "password",
     autocomplete: "off",
     required: true,
+    pattern: "\\s*[\\x21-\\x7e]+\\s*", // what a header can carry
+    title: t("token.odd"),
     "aria-describedby": "token-why",
   });
   return make(

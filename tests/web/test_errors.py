@@ -220,6 +220,27 @@ def test_a_token_is_asked_for(browser: Browser, tmp_path: Path, clips: dict[str,
         expect(visit["#files [data-state=done]"]).to_have_count(2)
 
 
+@pytest.mark.parametrize("odd", ["\u200b", "\u2013", " ", "\u00e9"])
+def test_a_token_that_is_none(visit: Visit, clips: dict[str, Path], odd: str) -> None:
+    """Chats and documents put hidden characters into what is copied: it says so, and keeps none."""
+    sent: list[str] = []
+    visit.page.on("request", lambda request: sent.append(request.method))
+    visit.page.route(CLASSIFY, Refusing(401, "unauthorized"))
+    visit.choose(clips["speech.wav"])
+    assert visit.trouble() == "unauthorized"
+    visit["#token"].fill(f"{tokens.FIRST}{odd}{tokens.FIRST}")
+    visit["#token"].press("Enter")
+    assert visit["#token"].evaluate("(token) => token.validity.patternMismatch")
+    assert "hidden characters" in (visit["#token"].get_attribute("title") or "")
+    expect(visit["#token"]).to_be_focused()
+    assert sent.count("POST") == 1
+    assert visit.page.evaluate("sessionStorage.length") == 0
+    visit["#token"].fill(f" {tokens.FIRST} ")
+    visit["#token"].press("Enter")
+    assert visit.answered()["label"]
+    assert visit.page.evaluate("Object.values(sessionStorage)") == [tokens.FIRST]
+
+
 def test_a_fault_of_the_page_loses_nothing(visiting_page: Visiting) -> None:
     """It is said, too, beside the way to keep the recording."""
     with visiting_page() as visit:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.canary.observations import Golden, Scores
 from service.canary.policy import CheckName, Policy
@@ -26,7 +27,6 @@ from service.canary.statistics import (
     macro_f1,
     mcnemar,
     paired,
-    recalls,
     surpluses,
     uar,
     weights,
@@ -57,9 +57,9 @@ class GoldenChecks:
             np.array([places.get(label, none) for label in side], np.intp)
             for side in (golden.stable, golden.candidate)
         ]
-        self._speakers = len(set(golden.speakers))
-        self._weights = weights(self._speakers, policy.resamples, policy.seed)
-        self._tables = [self._draw(confusion(self._truth, side, none)) for side in self._answers]
+        self._speakers = np.array(golden.speakers)
+        self._everything = np.ones(self._truth.size, bool)
+        self._tables = self._drawn(self._everything)
 
     def __call__(self) -> Iterator[tuple[CheckName, Check]]:
         """Give every check."""
@@ -85,29 +85,44 @@ class GoldenChecks:
             more_is_better=more_is_better,
         )
 
-    def _check(self, question: Question, measured: Callable[[], Estimate]) -> Check:
+    def _check(
+        self, question: Question, speakers: int, clips: str, measured: Callable[[], Estimate]
+    ) -> Check:
+        """Judge a figure of so many speakers; `clips` says whose they are, in a sentence."""
         if few := too_few(question):
             return few
-        if self._speakers < FEWEST_CLUSTERS:
+        if speakers < FEWEST_CLUSTERS:
             return question.said(
                 Outcome.INCONCLUSIVE,
-                "All clips of the golden set are of one speaker, which says nothing of others; "
-                "give clips of several, and name them.",
+                f"All clips {clips} are of one speaker, which says nothing of others; give clips "
+                "of several, and name them.",
             )
         return non_inferior(question, measured())
 
-    def _paired(self, metric: Metric, samples: int) -> Estimate:
-        stable, candidate = self._tables
-        return paired(stable, candidate, metric, samples)
+    def _drawn(self, among: NDArray[np.bool_]) -> tuple[Sums, Sums]:
+        """Draw both sides' confusions of some of the clips, of the speakers who have such."""
+        labels = len(self._golden.labels)
+        return self._draw([confusion(self._truth, side, labels) for side in self._answers], among)
 
-    def _draw(self, values: Scores) -> Sums:
-        return draw(by_cluster(self._golden.speakers, values), self._weights)
+    def _draw(self, values: Sequence[Scores], among: NDArray[np.bool_]) -> tuple[Sums, Sums]:
+        weighed = weights(self._heard(among), self._policy.resamples, self._policy.seed)
+        speakers = self._speakers[among]
+        before, after = (draw(by_cluster(speakers, side[among]), weighed) for side in values)
+        return before, after
+
+    def _heard(self, among: NDArray[np.bool_]) -> int:
+        """Count the speakers of some of the clips."""
+        return np.unique(self._speakers[among]).size
 
     def _accuracy(self) -> Check:
         gained, lost, clips = self._flips()
         check = self._check(
             self._question(CheckName.ACCURACY, more_is_better=True),
-            lambda: at_least(self._paired(accuracy, clips), discordance_error(gained, lost, clips)),
+            self._heard(self._everything),
+            "of the golden set",
+            lambda: at_least(
+                paired(*self._tables, accuracy, clips), discordance_error(gained, lost, clips)
+            ),
         )
         if check.effect is None:
             return check
@@ -118,19 +133,27 @@ class GoldenChecks:
         )
 
     def _mean(self, name: CheckName, metric: Metric) -> Check:
-        """Judge a mean over labels; a flip moves F1 about as it moves recall."""
-        errors = [discordance_error(*self._flips(int(label))) for label in np.unique(self._truth)]
+        """Judge a mean over labels; a flip moves F1 about as it moves recall.
+
+        How sure it is of other speakers is decided by the label that the fewest have: each weighs
+        as much as any other.
+        """
+        labels = [int(label) for label in np.unique(self._truth)]
+        errors = [discordance_error(*self._flips(label)) for label in labels]
+        speakers, rarest = min((self._heard(self._truth == label), label) for label in labels)
         return self._check(
             self._question(name, more_is_better=True),
+            speakers,
+            f"of {self._golden.labels[rarest]}",
             lambda: at_least(
-                self._paired(metric, self._truth.size),
+                paired(*self._tables, metric, self._truth.size, speakers),
                 float(np.sqrt(np.square(errors).sum())) / len(errors),
             ),
         )
 
     def _flips(self, label: int | None = None) -> tuple[int, int, int]:
         """Clips (of a label) that turn right, that turn wrong, and all."""
-        among = np.ones(self._truth.size, bool) if label is None else self._truth == label
+        among = self._everything if label is None else self._truth == label
         before, after = (side[among] == self._truth[among] for side in self._answers)
         return int((after & ~before).sum()), int((before & ~after).sum()), int(among.sum())
 
@@ -144,11 +167,14 @@ class GoldenChecks:
             alpha=self._policy.share_of_alpha / len(set(self._golden.truth)),
         )
 
+        among = self._truth == place
+
         def measured() -> Estimate:
-            estimate = self._paired(lambda table: recalls(table)[..., place], clips)
+            # Of the label's clips those that are right, by the speakers who have any.
+            estimate = paired(*self._drawn(among), accuracy, clips)
             return at_least(estimate, discordance_error(gained, lost, clips))
 
-        return self._check(question, measured)
+        return self._check(question, self._heard(among), f"of {label}", measured)
 
     def _ece(self) -> Check:
         golden = self._golden
@@ -156,13 +182,18 @@ class GoldenChecks:
             side.max(axis=1)
             for side in (golden.stable_probabilities, golden.candidate_probabilities)
         ]
-        sums = [
-            self._draw(surpluses(score, answers == self._truth))
-            for score, answers in zip(confidence, self._answers, strict=True)
-        ]
+        sums = self._draw(
+            [
+                surpluses(score, answers == self._truth)
+                for score, answers in zip(confidence, self._answers, strict=True)
+            ],
+            self._everything,
+        )
         check = self._check(
             self._question(CheckName.ECE, more_is_better=False),
-            lambda: paired(sums[0], sums[1], ece, self._truth.size),
+            self._heard(self._everything),
+            "of the golden set",
+            lambda: paired(*sums, ece, self._truth.size),
         )
         if check.effect is None:
             return check

@@ -103,7 +103,7 @@ def draw(sums: NDArray[np.generic], weighed: Scores) -> Sums:
     return Sums(len(sums), flat.sum(axis=0).reshape(sums.shape[1:]), drawn)
 
 
-def by_cluster(clusters: Sequence[str], values: Scores) -> Scores:
+def by_cluster(clusters: Sequence[str] | NDArray[np.str_], values: Scores) -> Scores:
     """Sum values of clips, [n, ...], over the clusters that they are of, [clusters, ...]."""
     _, places = np.unique(np.array(clusters), return_inverse=True)
     order = np.argsort(places, kind="stable")
@@ -111,7 +111,9 @@ def by_cluster(clusters: Sequence[str], values: Scores) -> Scores:
     return np.asarray(np.add.reduceat(values[order], starts, axis=0))
 
 
-def paired(stable: Sums, candidate: Sums, metric: Metric, samples: int = 0) -> Estimate:
+def paired(
+    stable: Sums, candidate: Sums, metric: Metric, samples: int = 0, clusters: int | None = None
+) -> Estimate:
     """Candidate's minus stable's figure, its error by a paired bootstrap over clusters.
 
     Both sides are drawn by the same weights, so that what is hard for both cancels out.
@@ -121,9 +123,10 @@ def paired(stable: Sums, candidate: Sums, metric: Metric, samples: int = 0) -> E
         candidate: the same of the same clips.
         metric: makes figures of such sums.
         samples: clips, as `Estimate` has them.
+        clusters: that all of the figure rests on, where these are fewer than there are.
     """
     value = float(metric(candidate.total) - metric(stable.total))
-    clusters = stable.clusters
+    clusters = stable.clusters if clusters is None else clusters
     if clusters < FEWEST_CLUSTERS:
         return Estimate(value, math.inf, 1, samples)
     spread = float(np.nanstd(metric(candidate.drawn) - metric(stable.drawn)))

@@ -178,6 +178,29 @@ class TestGolden:
         assert found.outcome is INCONCLUSIVE
         assert "one speaker" in found.reason
 
+    def test_one_speaker_of_a_label_says_nothing_of_how_others_sound_so(self) -> None:
+        """Neither by its recall nor by means that it is a third of; of other labels all is said."""
+        seen = known(_of_speakers(a_golden(), "sad", 1))
+        for name in ("recall_sad", "uar", "macro_f1"):
+            found = check(name, seen)
+            assert found.outcome is INCONCLUSIVE
+            assert found.reason.startswith("All clips of sad are of one speaker")
+        for name in ("recall_angry", "recall_happy", "accuracy", "ece"):
+            assert check(name, seen).outcome is PASS
+
+    @pytest.mark.parametrize("name", ["recall_sad", "uar", "macro_f1"])
+    def test_few_speakers_of_a_label_widen_what_rests_on_it(self, name: str) -> None:
+        """As Student's t does for so many, and not for all speakers of the set."""
+        widths = []
+        for speakers in (3, 30):
+            found = check(
+                name, known(_of_speakers(a_golden(lost=0.04, gained=0.04), "sad", speakers))
+            )
+            assert found.low is not None
+            assert found.effect is not None
+            widths.append(found.effect - found.low)
+        assert widths[0] > 1.4 * widths[1]
+
     def test_a_label_without_clips_is_not_asked_for(self) -> None:
         """Models may know more labels than the set has; nothing can be said of those."""
         golden = a_golden()
@@ -431,6 +454,19 @@ class TestLive:
         share = 1 / 20_000 + 0.001
         one_look = 3.02 * (2 * share / 20_000) ** 0.5
         assert 1.1 * one_look < found.effect - found.low < 2 * one_look
+
+
+def _of_speakers(golden: Golden, label: str, speakers: int) -> Golden:
+    """The same, but the clips of a label are evenly of so few speakers."""
+    return replace(
+        golden,
+        speakers=tuple(
+            f"speaker {place // len(golden.labels) % speakers}" if truth == label else speaker
+            for place, (truth, speaker) in enumerate(
+                zip(golden.truth, golden.speakers, strict=True)
+            )
+        ),
+    )
 
 
 def _until(live: Live, end_s: float) -> Live:

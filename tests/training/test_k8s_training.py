@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 import service
+from tests.support import pod_security
 from training import config
 from training.__main__ import main
+from training.whisper import WHEEL
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "k8s" / "training"
@@ -80,6 +82,35 @@ def test_the_pod_is_allowed_where_pod_security_is_restricted(
     assert kinds == {"persistentVolumeClaim", "emptyDir"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert "ports" not in container
+
+
+def test_a_pod_fills_the_claims_before(manifests: dict[tuple[str, str], Manifest]) -> None:
+    """It is allowed where the Job is, and writes to the same claims as the same user."""
+    [filling] = yaml.safe_load_all((FOLDER / "fill.yaml").read_text(encoding="utf-8"))
+    pod, job = filling["spec"], manifests["Job", "timbre-training"]["spec"]["template"]["spec"]
+    assert pod_security.violations(pod) == []
+    assert pod["securityContext"] == job["securityContext"]
+
+    def claims(spec: Manifest) -> dict[str, str]:
+        named = {
+            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+            for volume in spec["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
+        mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+        return {mounts[name]["mountPath"]: claim for name, claim in named.items()}
+
+    assert claims(pod) == claims(job)
+    assert not [mount for mount in pod["containers"][0]["volumeMounts"] if "readOnly" in mount]
+    assert ("Pod", filling["metadata"]["name"]) not in manifests
+
+
+def test_the_page_s_steps_are_in_an_order_that_works() -> None:
+    """The claims, what fills them, the wheel that is pinned too, the end of that, and the Job."""
+    page = (ROOT / "docs/kubernetes-training.md").read_text(encoding="utf-8")
+    steps = ("volumes.yaml", "kubectl cp DATA/.", WHEEL, "delete pod", "apply --kustomize")
+    found = [page.index(step) for step in steps]
+    assert found == sorted(found)
 
 
 def test_it_has_no_token_of_the_cluster(

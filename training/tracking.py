@@ -20,10 +20,12 @@ from service.bundle import Bundle
 from training import launch
 from training.config import Config
 from training.mlflow_run import TRACKING_URI, MlflowRun
-from training.run import LOG, METRICS
+from training.run import LOG, METRICS, NOT_TRAINED
 
 SUMMARY = "train_runtime"
 """A figure of the line that the Trainer logs when it ends."""
+TABLES = {"data.labels", "model.overrides"}
+"""Settings whose keys are somebody's words, which MLflow may not take for names of parameters."""
 
 
 class Tracker:
@@ -34,9 +36,9 @@ class Tracker:
         self._server = server
 
     def settings(self, config: Config) -> None:
-        """Report the configuration. The bundle's name and version may change between exports."""
+        """Report what is trained. MLflow lets no parameter change, so what may isn't among them."""
         if self._server:
-            self._server.settings(flattened(config.model_dump(mode="json", exclude={"bundle"})))
+            self._server.settings(flattened(config.model_dump(mode="json", exclude=NOT_TRAINED)))
 
     def resume(self, step: int) -> None:
         """Forget what will be logged again when the training goes on from `step`."""
@@ -99,9 +101,15 @@ def tracked(run: Path, config: Config, *, stage: str) -> Iterator[Tracker]:
         tracker.settings(config)
         yield tracker
     except BaseException as error:
-        tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        tracker.close("KILLED" if _was_told_to_end(error) else "FAILED")
         raise
     tracker.close("FINISHED")
+
+
+def _was_told_to_end(error: BaseException) -> bool:
+    if isinstance(error, SystemExit):
+        return error.code == launch.ENDED
+    return isinstance(error, KeyboardInterrupt)
 
 
 class Steps(TrainerCallback):
@@ -144,10 +152,10 @@ def _was_logged_by(step: int, line: str) -> bool:
 
 
 def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The leaves of a configuration by their dotted names, as text; lists as JSON."""
+    """The leaves of a configuration by their dotted names, as text; lists and tables as JSON."""
     flat: dict[str, str] = {}
     for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and f"{prefix}{key}" not in TABLES:
             flat |= flattened(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)

@@ -19,8 +19,9 @@ from mlflow.artifacts import download_artifacts
 from benchmarks.peers.processes import free_port
 from service.bundle import Bundle, open_bundle
 from tests.support.models import tiny_model_bundle
-from training import mlflow_run, tracking
-from training.config import Config, ConfigError, Identity, Model, Training
+from training import launch, mlflow_run, tracking
+from training.config import Config, ConfigError, Evaluation, Identity, Model, Training
+from training.data_settings import Data
 from training.mlflow_run import TRACKING_URI
 
 CONFIG = Config(
@@ -181,10 +182,16 @@ def test_a_bundle_is_a_registered_version(
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")]
+    ("error", "status"),
+    [
+        (ValueError(), "FAILED"),
+        (SystemExit(1), "FAILED"),
+        (SystemExit(launch.ENDED), "KILLED"),
+        (KeyboardInterrupt(), "KILLED"),
+    ],
 )
 def test_how_a_stage_ended_is_told(
-    tmp_path: Path, tracked_at: MlflowClient, error: type[BaseException], status: str
+    tmp_path: Path, tracked_at: MlflowClient, error: BaseException, status: str
 ) -> None:
     """And the error goes on to whoever started it."""
 
@@ -192,7 +199,7 @@ def test_how_a_stage_ended_is_told(
         with tracking.tracked(tmp_path, CONFIG, stage="train"):
             raise error
 
-    with pytest.raises(error):
+    with pytest.raises(type(error)):
         ends()
     run_id = json.loads((tmp_path / "mlflow.json").read_text())["run_id"]
     assert tracked_at.get_run(run_id).info.status == status
@@ -280,6 +287,51 @@ def test_what_a_server_refuses_is_not_sent_for_ever(
     assert [record.message[:24] for record in caplog.records] == ["MLflow refused a report,"]
     run_id = json.loads((tmp_path / "mlflow.json").read_text())["run_id"]
     assert tracked_at.get_run(run_id).data.metrics["loss"] == 1.0
+
+
+def test_what_may_change_after_the_training_is_no_parameter(
+    tmp_path: Path, tracked_at: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow would refuse it, and a hundred others with it."""
+    changed = CONFIG.model_copy(
+        update={
+            "bundle": Identity(name="tracked", version="1.2.4", licence="CC0"),
+            "evaluation": Evaluation(resamples=100),
+        }
+    )
+    with caplog.at_level(logging.WARNING, "training.mlflow_run"):
+        for config in (CONFIG, changed):
+            with tracking.tracked(tmp_path, config, stage="evaluate"):
+                pass
+    assert not caplog.records
+    run_id = json.loads((tmp_path / "mlflow.json").read_text())["run_id"]
+    names = {name.partition(".")[0] for name in tracked_at.get_run(run_id).data.params}
+    assert "training" in names
+    assert names.isdisjoint({"bundle", "evaluation"})
+
+
+def test_words_of_a_source_are_no_names_of_parameters(
+    tmp_path: Path, tracked_at: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow takes few characters in those; a table of labels is one parameter."""
+    labels = {"anger (cold)": "angry", "Müde?": ""}
+    named = CONFIG.model_copy(
+        update={
+            "data": Data(labels=labels),
+            "model": Model(checkpoint="checkpoint", overrides={"mask_time_prob": 0.1}),
+        }
+    )
+    with (
+        caplog.at_level(logging.WARNING, "training.mlflow_run"),
+        tracking.tracked(tmp_path, named, stage="train"),
+    ):
+        pass
+    assert not caplog.records
+    run_id = json.loads((tmp_path / "mlflow.json").read_text())["run_id"]
+    params = tracked_at.get_run(run_id).data.params
+    assert json.loads(params["data.labels"]) == labels
+    assert json.loads(params["model.overrides"]) == {"mask_time_prob": 0.1}
+    assert params["training.batch_size"] == "4"
 
 
 def test_a_missing_client_is_told_before_the_training(

@@ -80,10 +80,13 @@ def _as_given(recordings: Sequence[Recording], _settings: Data) -> list[Recordin
 
 def _at_random(recordings: Sequence[Recording], settings: Data) -> list[Recording]:
     """Divide clips, whoever speaks; the same content always falls on one side."""
-    free = sorted(
-        {content(r.path): r.name for r in recordings if r.split != "test"}.items(),
-        key=lambda item: item[1],
-    )
+    names: dict[str, str] = {}
+    for recording in recordings:
+        if recording.split != "test":
+            sha256 = content(recording.path)
+            # The smallest of the same content's, whichever comes first.
+            names[sha256] = min(recording.name, names.get(sha256, recording.name))
+    free = sorted(names.items(), key=lambda item: item[1])
     chosen = np.random.default_rng(settings.seed).permutation(len(free))
     count = math.ceil(settings.validation_share * len(free))
     validation = {free[index][0] for index in chosen[:count]}

@@ -169,7 +169,7 @@ def test_one_file_in_two_splits_or_classes_is_refused(
 def test_at_random_the_same_file_falls_on_one_side(
     recordings: list[Recording], tmp_path: Path
 ) -> None:
-    """However often it is there."""
+    """However often it is there, and in whichever order."""
     copies = []
     for number, recording in enumerate(recordings[:8]):
         path = tmp_path / f"{number}.wav"
@@ -177,4 +177,6 @@ def test_at_random_the_same_file_falls_on_one_side(
         copies.append(replace(recording, path=path, name=path.name))
     divided = divide([*recordings, *copies], Data(split="random", validation_share=0.5))
     splits = {recording.name: recording.split for recording in divided}
+    turned = divide([*recordings, *copies][::-1], Data(split="random", validation_share=0.5))
+    assert {recording.name: recording.split for recording in turned} == splits
     assert [splits[r.name] for r in recordings[:8]] == [splits[r.name] for r in copies]

@@ -91,7 +91,7 @@ class Training(_Section):
     """How it is trained."""
 
     epochs: Annotated[float, Field(ge=0)] = 10
-    """0: the head is the probe, and nothing else is trained."""
+    """0, without `max_steps`: the head is the probe, and nothing else is trained."""
     max_steps: Annotated[int, Field(gt=0)] | None = None
     """Steps to train for, in place of the epochs."""
     batch_size: Annotated[int, Field(gt=0)] = 32
@@ -112,7 +112,8 @@ class Training(_Section):
     probe_centring: Probability = 0.0
     """Share of the way that each speaker's mean is moved to that of all before the probe is fitted:
     what tells speakers and corpora apart is no emotion."""
-    warmup_ratio: Probability = 0.1
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps in which the learning rate rises."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     label_smoothing: Probability = 0.0
     masked: bool = True

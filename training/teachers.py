@@ -106,17 +106,18 @@ def gather(
     if not (teaching := settings.teaching):
         return []
     probes = [Probed(probe, root).to(device) for probe in teaching.probes]
-    heads = torch.nn.ModuleList(probe.head for probe in probes)
-    with launch.first_alone():
-        if not (kept / FITTED).is_file():
-            windows = CentredWindows(training, settings.windows.spec)
-            for probe in probes:
-                probe.fit(windows, weights, batch_size=settings.training.batch_size)
-            kept.mkdir(parents=True, exist_ok=True)
-            half = kept / f"{FITTED}.part"
-            save_file(heads.state_dict(), half)
-            half.replace(kept / FITTED)
-    heads.load_state_dict(load_file(kept / FITTED))
+    if probes:
+        heads = torch.nn.ModuleList(probe.head for probe in probes)
+        with launch.first_alone():
+            if not (kept / FITTED).is_file():
+                windows = CentredWindows(training, settings.windows.spec)
+                for probe in probes:
+                    probe.fit(windows, weights, batch_size=settings.training.batch_size)
+                kept.mkdir(parents=True, exist_ok=True)
+                half = kept / f"{FITTED}.part"
+                save_file(heads.state_dict(), half)
+                half.replace(kept / FITTED)
+        heads.load_state_dict(load_file(kept / FITTED))
     trained = [
         models.LogitsOnly(models.load(teacher, root)).to(device) for teacher in teaching.teachers
     ]

@@ -87,7 +87,7 @@ def train(
                 strength=settings.probe_strength,
                 centring=settings.probe_centring,
             )
-    if not settings.epochs:
+    if not settings.epochs and not settings.max_steps:
         return model
     teachers = gather(
         config,

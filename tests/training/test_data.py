@@ -258,6 +258,7 @@ def test_the_documented_example_is_valid(tmp_path: Path) -> None:
         ("[model]\ncheckpoint = 'x'", "bundle: Field required"),
         (f"{HEAD}[windows]\nhop_s=9", "hop_s must be in"),
         ("[bundle]\nname='a'\nversion='1'\nlicence='x'\ncolour=1\n", "colour"),
+        (f"{HEAD}[training]\nwarmup_ratio=1.0", "training.warmup_ratio"),
         (f"{HEAD}[data.labels]\nbored='dull'", "'dull' is none of angry"),
         (f"{HEAD}[data]\nvalidation_speakers=['x']", "need split"),
         (f"{HEAD}[data]\nsources=[{{kind='tape'}}]", "data.sources.0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,15 @@ def test_without_epochs_the_probe_is_the_model(teacher: Run) -> None:
     assert not (teacher.folder / "log.jsonl").exists()
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_without_epochs_there_may_be_steps(teacher: Run) -> None:
+    """They are in place of the epochs, however many those are."""
+    run = _run(teacher.folder.parent / "steps", teacher.root, epochs=0, max_steps=2)
+    pipeline.train(run)
+    lines = (run.folder / "log.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["step"] == 2
+
+
 def test_speakers_are_centred_as_far_as_the_configuration_says(teacher: Run) -> None:
     """Of the same clips another head comes out; by no centring, the same again."""
     answers = []
@@ -109,6 +119,22 @@ def test_who_is_taught_comes_to_answer_like_the_teacher(teacher: Run) -> None:
     before = np.abs(_answers(untaught) - model_answers).mean()
     after = np.abs(_answers(taught) - model_answers).mean()
     assert after < before / 2
+
+
+def test_without_probes_nothing_fitted_is_kept(teacher: Run, tmp_path: Path) -> None:
+    """Models that are trained already are where they are."""
+    clips = prepare(teacher.sets["train"], teacher.cache)
+    teaching = Teaching(teachers=(str(teacher.model),))
+    (found,) = gather(
+        teacher.config.model_copy(update={"teaching": teaching}),
+        clips,
+        np.full(len(clips), 1 / len(clips)),
+        root=teacher.root,
+        kept=tmp_path / "kept",
+        device=torch.device("cpu"),
+    )
+    assert found(torch.zeros(1, 16_000)).shape == (1, len(LABELS))
+    assert not (tmp_path / "kept").exists()
 
 
 def test_somebody_has_to_teach() -> None:

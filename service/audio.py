@@ -60,6 +60,8 @@ WAV = Format("WAV", frozenset({"WAV", "WAVEX"}), _PCM)
 FLAC = Format("FLAC", frozenset({"FLAC"}), _PCM)
 OGG = Format("Ogg", frozenset({"OGG"}), frozenset({"VORBIS", "OPUS"}))
 MP3 = Format("MP3", frozenset({"MP3", "MPEG"}), frozenset({"MPEG_LAYER_III"}))
+TAGGED = Format("MP3 or FLAC", MP3.containers | FLAC.containers, MP3.subtypes | FLAC.subtypes)
+"""What may be behind an ID3 tag, which can be longer than any head; libsndfile skips it."""
 ACCEPTED = "WAV (PCM or float), FLAC, Ogg Vorbis, Ogg Opus or MP3"
 
 # An MPEG frame starts with 11 set bits; the layer bits 00 are reserved (AAC's ADTS uses them).
@@ -92,7 +94,9 @@ def sniff(data: bytes) -> Format:
         return FLAC
     if data[:4] == b"OggS":
         return OGG
-    if data[:3] == b"ID3" or _MPEG_FRAME.match(data):
+    if data[:3] == b"ID3":
+        return TAGGED
+    if _MPEG_FRAME.match(data):
         return MP3
     for magic, name in _OTHER_AUDIO:
         if data.startswith(magic):

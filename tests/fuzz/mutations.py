@@ -44,7 +44,9 @@ def seeds() -> tuple[bytes, ...]:
             data = encoded(samples.astype(np.float32), rate, container=container, subtype=subtype)
             files.append(data)
     tag = b"TIT2" + struct.pack(">IH", 6, 0) + b"\0tag\0\0"
-    files.append(b"ID3\x03\0\0" + bytes([0, 0, 0, len(tag)]) + tag + files[-1])
+    flac = next(file for file in files if file.startswith(b"fLaC"))
+    head = b"ID3\x03\0\0" + bytes([0, 0, 0, len(tag)]) + tag
+    files += [head + files[-1], head + flac]
     return tuple(files)
 
 

@@ -81,6 +81,12 @@ def with_flac_length(file: bytes, frames: int) -> bytes:
     return file[:22] + frames.to_bytes(4, "big") + file[26:]
 
 
+def tagged(file: bytes, size: int = 1000) -> bytes:
+    """Put an ID3 tag of so many bytes before a file."""
+    digits = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\x04\0\0" + digits + bytes(size) + file
+
+
 @pytest.mark.parametrize(
     ("form", "rate", "channels"),
     FORMATS,
@@ -206,6 +212,29 @@ class TestSniffing:
     def test_a_real_file_of_another_format_is_refused(self, container: str) -> None:
         with pytest.raises(UnsupportedFormat):
             decode(encoded(tone(SAMPLE_RATE), container=container, subtype="PCM_16"))
+
+    @pytest.mark.parametrize("size", [10, 1000, 300_000])
+    @pytest.mark.parametrize("form", [MP3, ("FLAC", "PCM_16"), ("FLAC", "PCM_24")], ids="-".join)
+    def test_an_id3_tag_changes_nothing(self, form: tuple[str, str], size: int) -> None:
+        """Taggers put them before FLACs too, with pictures as large as they like."""
+        container, subtype = form
+        file = encoded(tone(SAMPLE_RATE, 2), container=container, subtype=subtype)
+        assert np.array_equal(decode(tagged(file, size)).samples, decode(file).samples)
+
+    @pytest.mark.parametrize("size", [10, 1000, 300_000])
+    @pytest.mark.parametrize("container", ["WAV", "OGG", "AIFF", "AU", "CAF"])
+    def test_no_other_format_has_an_id3_tag(self, container: str, size: int) -> None:
+        with pytest.raises((NotAudio, UnsupportedFormat)):
+            decode(tagged(encoded(tone(SAMPLE_RATE), container=container), size))
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_the_limits_hold_behind_an_id3_tag(self, *, known: bool) -> None:
+        """Those of a header, and those of what is really there."""
+        long = encoded(np.zeros((61 * 8000, 1), np.float32), 8000, container="FLAC")
+        with pytest.raises(TooLong):
+            decode(tagged(long if known else with_flac_length(long, 0)))
+        with pytest.raises(BadSampleRate):
+            decode(tagged(encoded(tone(4000), 4000, container="FLAC")))
 
     @pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610"])
     def test_another_encoding_in_a_wav_is_refused(self, subtype: str) -> None:

@@ -128,6 +128,26 @@ def test_its_versions_are_this_one() -> None:
     assert set(found) == {__version__}
 
 
+@pytest.mark.parametrize("page", ["docs/kubernetes.md", "docs/canary.md", "helm/timbre/README.md"])
+def test_helm_is_new_enough_for_what_it_is_told(page: str) -> None:
+    """Helm 3 has `--reset-then-reuse-values` from 3.14 on, which upgrades and rollout.sh need."""
+    assert re.search(r"3\.14 or newer", (ROOT / page).read_text(encoding="utf-8"))
+
+
+def test_a_shell_takes_its_addresses_as_they_are() -> None:
+    """A `?` is a pattern to it, and zsh refuses one that matches nothing."""
+    commands = re.findall(r"^    .*\?ref=.*$", TEXT, re.MULTILINE)
+    assert commands
+    assert [command for command in commands if not re.search(r"'\S+\?ref=\S+'", command)] == []
+
+
+@pytest.mark.parametrize("page", ["docs/kubernetes.md", "helm/timbre/README.md"])
+def test_what_is_not_released_is_said(page: str) -> None:
+    """Before the first command, which fails until then; a checkout does as well."""
+    before, _, _ = (ROOT / page).read_text(encoding="utf-8").partition("\n    helm install")
+    assert re.search(r"Until \d+\.\d+\.\d+ is released, install \[from a checkout\]", before)
+
+
 @pytest.mark.parametrize("page", ["docs/kubernetes.md", "k8s/README.md"])
 def test_its_links_lead_somewhere(page: str) -> None:
     """To files of the project, and to headings in them."""

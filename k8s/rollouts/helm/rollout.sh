@@ -13,9 +13,9 @@
 #     rollout.sh walk -- --set canary.bundle.registry.reference=oci://registry.example/team/model:2
 #
 # RELEASE and NAMESPACE are timbre unless they say otherwise, CHART is the chart in this checkout;
-# READY_TIMEOUT is what pods may take to be ready. It takes Helm 3 or 4, kubectl and jq, and ends with
-# 0, or with what the comparison said: 1 failed, as a canary has that crashed, 2 inconclusive; 3 is
-# everything else.
+# READY_TIMEOUT is what pods may take to be ready. It takes Helm 4, or Helm 3.14 or newer, kubectl and
+# jq, and ends with 0, or with what the comparison said: 1 failed, as a canary has that crashed, 2
+# inconclusive; 3 is everything else.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 RELEASE="${RELEASE:-timbre}"

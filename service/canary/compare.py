@@ -11,6 +11,7 @@ from typing import TypeAlias
 from service.canary import live
 from service.canary.asking import Asked, Asker, NotAnswered, side_of
 from service.canary.golden import GoldenError, GoldenSet
+from service.canary.live_checks import FEWEST_BLOCKS
 from service.canary.observations import Observations
 from service.canary.pods import Names, NothingThere, Seen, first_start, see
 from service.canary.prometheus import Prometheus
@@ -222,32 +223,51 @@ def _baseline(watching: Watching, stable: Seen, now_s: float) -> Seen:
     return found if found.side.digests == stable.side.digests else stable
 
 
+def own_blocks_s(block_s: float) -> float:
+    """Tell after how many seconds there are as many new blocks as are judged at all."""
+    return (FEWEST_BLOCKS + 1) * block_s + live.SETTLED_S
+
+
 def wait(
     look: Callable[[], Finding],
     wait_s: float,
     *,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
+    pass_after_s: float = 0.0,
 ) -> Finding:
     """Look until it is decided or `wait_s` seconds are over; what fails is tried again till then.
+
+    Args:
+        look: gathers and judges.
+        wait_s: how long.
+        clock: in seconds.
+        sleep: waits for so many.
+        pass_after_s: before so many seconds a pass decides nothing, as it may be of what was before
+            the candidate had the share of the clips that it has now. A failure does at once.
 
     Raises:
         TimbreError: the last look's; at once where the golden set is one not to be used.
     """
-    give_up = clock() + wait_s
+    begin = clock()
     while True:
-        left = give_up - clock()
+        waited = clock() - begin
         try:
             finding = look()
         except GoldenError:  # waiting makes it no better
             raise
         except TimbreError:
-            if left <= 0:
+            if waited >= wait_s:
                 raise
         else:
-            if left <= 0 or finding.verdict.outcome is not Outcome.INCONCLUSIVE:
+            decided = {
+                Outcome.PASS: waited >= pass_after_s,
+                Outcome.FAIL: True,
+                Outcome.INCONCLUSIVE: False,
+            }
+            if waited >= wait_s or decided[finding.verdict.outcome]:
                 return finding
-        sleep(max(0.0, min(LOOK_EVERY_S, give_up - clock())))
+        sleep(max(0.0, min(LOOK_EVERY_S, begin + wait_s - clock())))
 
 
 def undecided(weight: int, reason: str) -> Verdict:

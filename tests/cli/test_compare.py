@@ -126,6 +126,31 @@ class TestExitCodes:
         ) in " ".join(result.stderr.split())
 
 
+class TestWaiting:
+    """For how long it looks."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "pass_after_s"),
+        [
+            ([*PROMETHEUS, "--weight", 10, "--block", 20], compare.own_blocks_s(20)),
+            ([*PROMETHEUS, "--weight", 0], 0),
+        ],
+    )
+    def test_a_step_s_own_blocks_are_awaited(
+        self, arguments: Sequence[object], pass_after_s: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where clients' clips are judged, which came to the candidate at other shares before."""
+        asked: list[float] = []
+
+        def wait(_look: object, wait_s: float, **given: Any) -> compare.Finding:  # noqa: ANN401
+            asked.extend((wait_s, given["pass_after_s"]))
+            return finding(Outcome.PASS)
+
+        monkeypatch.setattr(compare, "wait", wait)
+        assert timbre("compare", *arguments, "--wait", 900).exit_code == 0
+        assert asked == [900, pass_after_s]
+
+
 class TestOutput:
     """What it leaves."""
 

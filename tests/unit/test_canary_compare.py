@@ -17,10 +17,13 @@ from service.canary.compare import (
     Finding,
     Mistaken,
     Watching,
+    own_blocks_s,
     undecided,
     wait,
 )
 from service.canary.golden import Clip, GoldenError, GoldenSet, Manifest
+from service.canary.live import edges
+from service.canary.live_checks import FEWEST_BLOCKS
 from service.canary.observations import Observations
 from service.canary.pods import Names, NothingThere
 from service.canary.prometheus import Prometheus, PrometheusFailed
@@ -217,6 +220,33 @@ class TestWait:
         told = wait(lambda: next(found), 3600, clock=time, sleep=time.sleep)
         assert told.verdict.outcome is outcome
         assert time.sleeps == [LOOK_EVERY_S] * 2
+
+    @pytest.mark.parametrize(
+        ("outcome", "waited_s", "ended_s"),
+        [
+            (Outcome.PASS, 3600, 45),
+            (Outcome.PASS, 20, 20),
+            (Outcome.PASS, 0, 0),
+            (Outcome.FAIL, 3600, 0),
+        ],
+    )
+    def test_a_pass_of_what_was_before_decides_nothing(
+        self, outcome: Outcome, waited_s: float, ended_s: float
+    ) -> None:
+        """For so long, or until time is up; a failure does."""
+        time = Time()
+        told = wait(
+            lambda: finding(outcome), waited_s, clock=time, sleep=time.sleep, pass_after_s=40
+        )
+        assert told.verdict.outcome is outcome
+        assert time.now - 100 == ended_s
+
+    def test_blocks_are_new_once_they_all_began_after(self) -> None:
+        """However the moment lies between their edges, and the last is settled."""
+        for begin_s in range(1000, 1060):
+            until_s = begin_s + own_blocks_s(60)
+            new = edges(700, until_s, 60)
+            assert FEWEST_BLOCKS <= (new >= begin_s).sum() - 1 <= FEWEST_BLOCKS + 1
 
     def test_it_ends_when_time_is_up(self) -> None:
         """With a last look then."""

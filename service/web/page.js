@@ -41,11 +41,8 @@ function fail(problem, ways) {
 
 /** Classify one recording and show the answer, or what went wrong. */
 async function classifyOne(file) {
-  job?.abort();
-  job = new AbortController();
-  const { signal } = job;
+  const signal = begin();
   const status = byId("status");
-  clearTrouble();
   clearAnswer();
   status.textContent = t("status.listening", { name: file.name });
   document.body.dataset.busy = "";
@@ -57,6 +54,7 @@ async function classifyOne(file) {
         ask: (clip) => ask(clip, signal),
         threshold: async () => (await known()).review_threshold,
         progress: (piece, pieces) => {
+          signal.throwIfAborted();
           status.textContent = t("status.piece", { name: file.name, piece, pieces });
         },
       }),
@@ -68,7 +66,7 @@ async function classifyOne(file) {
     status.textContent = ""; // the focus is on the verdict, which is read out
   } catch (problem) {
     if (signal.aborted) return;
-    status.textContent = "";
+    cancel(); // what may still go on of it
     fail(problem, { retry: () => classifyOne(file), keep: keeping(file) });
   }
   delete document.body.dataset.busy;
@@ -90,6 +88,13 @@ async function ask(clip, signal) {
   );
   clearTrouble();
   return answer;
+}
+
+/** Begin what is to be shown next, in the place of what is under way. */
+function begin() {
+  cancel();
+  job = new AbortController();
+  return job.signal;
 }
 
 /** Give up what is under way; the recording stays. */
@@ -131,8 +136,12 @@ async function take(files) {
         times.set(file, performance.now() - started);
         return answer;
       },
-      open: async (file, answer) =>
-        showAnswer({ answer, file, peaks: await drawn(file), labels, tookMs: times.get(file) }),
+      open: async (file, answer) => {
+        const signal = begin();
+        const peaks = await drawn(file);
+        if (signal.aborted) return;
+        showAnswer({ answer, file, peaks, labels, tookMs: times.get(file) });
+      },
       failed: (problem, retry) => fail(problem, { retry }),
     });
   } catch (problem) {
@@ -172,6 +181,7 @@ function theme(chosen) {
 let live = null;
 startCapture({
   started: (recorder) => {
+    cancel();
     clearAnswer();
     live?.cancel();
     live = byId("continuous").checked ? startLive(recorder, { known, fail }) : null;

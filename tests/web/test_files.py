@@ -87,6 +87,20 @@ async () => {{
 }}
 """
 
+SLOWLY = """
+const decode = OfflineAudioContext.prototype.decodeAudioData;
+window.slow = false;
+window.held = [];
+window.decoded = 0;
+OfflineAudioContext.prototype.decodeAudioData = async function (data) {
+  if (window.slow) await new Promise((go) => window.held.push(go));
+  const buffer = await decode.call(this, data);
+  window.decoded += 1;
+  return buffer;
+};
+"""
+"""A browser that while it is slow decodes nothing until it is let go."""
+
 
 def by_command_line(server: Server, *files: Path, output: str) -> str:
     """Classify the same files by `timbre classify`."""
@@ -372,3 +386,47 @@ def test_files_that_failed_are_tried_again(visiting_page: Visiting, clips: dict[
         visit.page.unroute("**/v1/classify*")
         visit["[data-action='files.retry']"].click()
         expect(visit["#files [data-state=done]"]).to_have_count(2)
+
+
+def test_another_file_while_one_is_decoded(visiting_page: Visiting, clips: dict[str, Path]) -> None:
+    """The first is given up: neither its answer nor its progress comes later."""
+    with visiting_page(script=SLOWLY) as visit:
+        visit.open()
+        visit.page.evaluate("window.slow = true")
+        visit.choose(clips["long.wav"])
+        visit.until("window.held.length === 1")
+        visit.page.evaluate("window.slow = false")
+        visit.choose(clips["speech.wav"])
+        visit["#answer"].wait_for()
+        visit.page.evaluate("window.held[0]()")
+        visit.until("window.decoded === 3")  # the long one twice: to cut it, and to send it
+        expect(visit["#status"]).to_have_text("")
+        expect(visit["#answer .subject"]).to_have_text("speech.wav")
+
+
+def test_who_records_waits_for_no_file(visit: Visit, clips: dict[str, Path]) -> None:
+    """What is being classified is given up, and what the page says is of the recording."""
+    visit.page.route("**/v1/classify*", lambda _: None)
+    visit.choose(clips["speech.wav"])
+    expect(visit["#status"]).to_contain_text("speech.wav")
+    with visit.page.expect_event("requestfailed"):
+        visit["#record"].click()
+    expect(visit["#status"]).to_have_text("Recording.")
+    expect(visit["[data-busy]"]).to_have_count(0)
+
+
+def test_the_row_pressed_last_is_shown(visiting_page: Visiting, clips: dict[str, Path]) -> None:
+    """However long the browser takes for the waveform of the one before."""
+    with visiting_page(script=SLOWLY) as visit:
+        visit.open()
+        visit.choose(clips["speech.wav"], clips["short.flac"])
+        expect(visit["#files [data-state=done]"]).to_have_count(2)
+        visit.page.evaluate("window.slow = true")
+        visit["#files [data-row='0']"].click()
+        visit.until("window.held.length === 1")
+        visit.page.evaluate("window.slow = false")
+        visit["#files [data-row='1']"].click()
+        expect(visit["#answer .subject"]).to_have_text("short.flac")
+        visit.page.evaluate("window.held[0]()")
+        visit.until("window.decoded === 2")
+        expect(visit["#answer .subject"]).to_have_text("short.flac")

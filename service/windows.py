@@ -46,7 +46,8 @@ def lay(speech: NDArray[np.bool_], frame: int, samples: int, spec: WindowSpec) -
         Windows in order, the first at the start of the span and the last aligned to its end; every
         sample of the span is in one. A span shorter than a window is one short window. Windows
         without speech are listed with `speech_s` 0: they count for nothing and are not scored.
-        Empty when the clip has less than `MIN_SPEECH_S` of speech.
+        Empty when the clip has less than `MIN_SPEECH_S` of speech, its last frame counted as a
+        whole one.
     """
     if speech.sum() * frame < MIN_SPEECH_S * SAMPLE_RATE:
         return []

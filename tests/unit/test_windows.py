@@ -165,6 +165,13 @@ class TestLay:
         speech[min(frames)] = False
         assert lay(speech, FRAME, 100 * FRAME, spec) == []
 
+    def test_the_last_frame_counts_as_a_whole_one(self) -> None:
+        """A clip of as many frames as it takes is scored, though its end cuts the last one off."""
+        samples = (LEAST_FRAMES - 1) * FRAME + 1
+        (window,) = lay(np.ones(LEAST_FRAMES, bool), FRAME, samples, WindowSpec(1.0, 0.5))
+        assert (window.start, window.stop) == (0, samples)
+        assert window.speech_s < MIN_SPEECH_S
+
     def test_silence_has_no_windows(self) -> None:
         """Not even an array without a frame is an error."""
         for frames in (0, 1, 1000):

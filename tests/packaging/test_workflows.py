@@ -193,6 +193,25 @@ def test_nothing_is_published_before_the_versions_agree() -> None:
     assert needs["release"] == {"check", "image", "chart"}
 
 
+def test_nothing_is_published_that_was_not_tested() -> None:
+    """A tag may be of any commit: the check asks whether CI has passed on it, and reads only."""
+    check = workflow("release.yml")["jobs"]["check"]
+    assert check["permissions"] == {"actions": "read", "contents": "read"}
+    [asking] = [step for step in check["steps"] if "gh run list" in step.get("run", "")]
+    for option in ('--commit "$GITHUB_SHA"', "--status success"):
+        assert option in asking["run"]
+    [named] = re.findall(r"--workflow (\S+)", asking["run"])
+    assert "push" in workflow(named)[True]
+
+
+@pytest.mark.parametrize("name", ["ci.yml", "e2e.yml"])
+def test_torch_is_the_cpu_s_in_a_repository_without_variables(name: str) -> None:
+    """A variable that nobody has set is empty, and PyPI's own torch brings CUDA."""
+    [job] = workflow(name)["jobs"].values()
+    pattern = r"\$\{\{ vars\.PIP_EXTRA_INDEX_URL \|\| 'https://\S+/cpu' \}\}"
+    assert re.fullmatch(pattern, job["env"]["PIP_EXTRA_INDEX_URL"])
+
+
 def test_dependabot_looks_where_there_is_something() -> None:
     """At the workflows, the package and the folders of images; monthly, so that it is read."""
     read = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text(encoding="utf-8"))

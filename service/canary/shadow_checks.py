@@ -98,7 +98,7 @@ def _class_prior(question: Question, pairs: Pairs) -> Check:
         for name, place in list(zip(names, order, strict=True))[1:NAMED]
     )
     clips = question.samples
-    homogeneity, _ = marginal_homogeneity(pairs.table)
+    homogeneity = marginal_homogeneity(pairs.table)
     more = (
         f"Next {others}. In all {points(total_variation(before, after))} of clips move; PSI is "
         f"{psi(before, after):.3f}, and {psi_null(before.size, clips, clips):.3f} by chance with "

@@ -221,20 +221,18 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def marginal_homogeneity(table: Counts) -> tuple[float, float]:
-    """The p-values of Stuart and Maxwell's and of Bowker's test, of a square table.
+def marginal_homogeneity(table: Counts) -> float:
+    """The p-value of Stuart and Maxwell's test, of a square table.
 
-    The first asks whether both sides use each label as often, the second whether each pair of
-    labels is swapped as often in both directions. Labels that nobody uses are left out.
+    It asks whether both sides use each label as often. Labels that nobody uses are left out.
     """
     from statsmodels.stats.contingency_tables import SquareTable  # noqa: PLC0415 (takes a second)
 
     used = (table.sum(axis=0) + table.sum(axis=1)) > 0
     square = table[np.ix_(used, used)]
     if (square == np.diag(np.diag(square))).all():
-        return 1.0, 1.0
-    tested = SquareTable(square)
-    return float(tested.homogeneity().pvalue), float(tested.symmetry().pvalue)
+        return 1.0
+    return float(SquareTable(square).homogeneity().pvalue)
 
 
 def moves(table: Counts) -> list[Estimate]:

@@ -195,17 +195,16 @@ class TestTables:
         assert mcnemar(1, 5) == pytest.approx(14 / 64)
         assert mcnemar(0, 0) == 1
 
-    def test_published_values_of_stuart_maxwell_and_bowker(self) -> None:
-        """11.96 with 3 degrees of freedom, and 19.11 with 6."""
-        marginal, symmetry = marginal_homogeneity(self.TABLE)
-        assert marginal == pytest.approx(stats.chi2.sf(11.957, 3), rel=1e-3)
-        assert symmetry == pytest.approx(stats.chi2.sf(19.107, 6), rel=1e-3)
+    def test_the_published_value_of_stuart_and_maxwell(self) -> None:
+        """11.96 with 3 degrees of freedom."""
+        expected = stats.chi2.sf(11.957, 3)
+        assert marginal_homogeneity(self.TABLE) == pytest.approx(expected, rel=1e-3)
 
     def test_labels_that_nobody_uses_and_agreement_are_no_trouble(self) -> None:
-        """Both would make the tests singular."""
+        """Both would make the test singular."""
         padded = np.pad(self.TABLE, (0, 1))
         assert marginal_homogeneity(padded) == pytest.approx(marginal_homogeneity(self.TABLE))
-        assert marginal_homogeneity(np.diag([3, 4, 0])) == (1.0, 1.0)
+        assert marginal_homogeneity(np.diag([3, 4, 0])) == 1
 
     def test_moves_are_what_each_label_gains(self) -> None:
         """Column sums less row sums, of all; they cancel out."""

@@ -39,7 +39,8 @@ export async function answerOf(file, { ask, threshold, progress = () => {} }) {
     throw refused;
   };
   const cuts = pieces((await decode(file).catch(unreadable)).samples);
-  const recording = await decode(file, await sendingRate(file)).catch(unreadable);
+  const own = rateOf(new Uint8Array(await file.slice(0, HEAD_BYTES).arrayBuffer()));
+  const recording = await decode(file, sendingRate(own)).catch(unreadable);
   const { samples, rate } = recording;
   const parts = [];
   for (const [start, stop] of cuts) {
@@ -48,15 +49,12 @@ export async function answerOf(file, { ask, threshold, progress = () => {} }) {
     parts.push([start / SAMPLE_RATE, await ask(wav([samples.subarray(from, to)], rate))]);
   }
   const merged = merge(parts, recording, await threshold());
-  return refused.status ? { ...merged, converted: true } : merged;
+  return refused.status || own === null ? { ...merged, converted: true } : merged;
 }
 
 /** The rate to send pieces in: the file's own, so that the server resamples, as it does any clip. */
-async function sendingRate(file) {
-  const rate = rateOf(new Uint8Array(await file.slice(0, HEAD_BYTES).arrayBuffer()));
-  const bytes = 2 * rate * MAX_DURATION_S;
-  return rate && bytes < MAX_BODY_BYTES ? rate : COMMON_RATE;
-}
+const sendingRate = (own) =>
+  own && 2 * own * MAX_DURATION_S < MAX_BODY_BYTES ? own : COMMON_RATE;
 
 /** Decode to mono at a rate: the mean of the channels, scaled back where it exceeds 1. */
 export async function decode(file, rate = SAMPLE_RATE) {

@@ -141,7 +141,7 @@ class Settings(BaseModel):
     deadline_s: Annotated[float, Field(gt=0, le=600)] = 30.0
     """Seconds from the end of a request's headers to its answer; later is 504."""
     body_timeout_s: Annotated[float, Field(gt=0, le=600)] = 15.0
-    """Seconds a client may take to send its body; slower is 408."""
+    """Seconds a client may take to send its body, fewer than the deadline's; slower is 408."""
     header_timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
     """Seconds a client may take to send a request's headers, or not read its answer; slower is
     hung up on."""

@@ -32,6 +32,12 @@ def verify(settings: Settings) -> None:
             f"{variable('queue_s')}={settings.queue_s:g}: clips are refused before the fallback "
             "would take them."
         )
+    if settings.body_timeout_s >= settings.deadline_s:
+        raise SettingsError(
+            f"{variable('body_timeout_s')}={settings.body_timeout_s:g} must be below "
+            f"{variable('deadline_s')}={settings.deadline_s:g}: a clip whose body may come as late "
+            "has no time left for its answer."
+        )
     for folder in settings.bundles:
         candidates(
             open_bundle(folder),

@@ -246,6 +246,16 @@ class TestChecks:
         assert result.exit_code == 1
         assert "TIMBRE_FALLBACK_QUEUE_S=3 must be below TIMBRE_QUEUE_S=3" in result.stderr
 
+    def test_a_body_that_may_come_as_late_as_the_answer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A slow client's 408 would be the server's 504."""
+        monkeypatch.setenv("TIMBRE_DEADLINE_S", "15")
+        result = timbre("serve", "--port", free_port())
+        assert result.exit_code == 1
+        assert "TIMBRE_BODY_TIMEOUT_S=15 must be below TIMBRE_DEADLINE_S=15: " in result.stderr
+        assert result.stderr.count("\n") == 1
+
     def test_a_port_that_is_taken(self) -> None:
         """Another server's port is named, and the option to choose another."""
         with socket.create_server(("127.0.0.1", 0)) as other:

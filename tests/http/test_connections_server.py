@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from service.bundle import Bundle
+from service.connections import MAX_HEAD_BYTES
 from tests.support.audio import encoded, speech_like
 from tests.support.server import PATIENCE_S, Server, eventually, serving
 
@@ -46,6 +47,13 @@ def hung_up(server: Server, why: str) -> float:
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
 
 
+def refused(server: Server) -> list[str]:
+    """Read the counts of requests that were answered 400."""
+    text = httpx.get(f"{server.internal_url}/metrics", timeout=PATIENCE_S).text
+    lines = [line for line in text.splitlines() if line.startswith("timbre_requests_total{")]
+    return [line for line in lines if 'status="400"' in line]
+
+
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEAD])
 def test_slow_headers_are_hung_up_on(server: Server, sent: bytes) -> None:
     """After their time, and not before; whoever has said nothing, too."""
@@ -56,6 +64,23 @@ def test_slow_headers_are_hung_up_on(server: Server, sent: bytes) -> None:
         assert connection.recv(1) == b""
         assert time.monotonic() - connected >= 0.9 * HEADER_TIMEOUT_S
     assert hung_up(server, "slow") == before + 1
+
+
+@pytest.mark.parametrize(
+    "sent", [b"no HTTP\r\n", (HALF_A_HEAD + b"x: ").ljust(MAX_HEAD_BYTES + 1, b"a")]
+)
+def test_what_is_no_request_is_refused_in_plain_text(server: Server, sent: bytes) -> None:
+    """Without an id and uncounted: it never was a request."""
+    before = refused(server)
+    with connect(server) as connection:
+        connection.sendall(sent)
+        head, _, _ = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    status, *headers = head.decode().lower().split("\r\n")
+    assert status == "http/1.1 400 bad request"
+    assert "content-type: text/plain; charset=utf-8" in headers
+    assert "connection: close" in headers
+    assert not [header for header in headers if header.startswith("x-request-id")]
+    assert refused(server) == before
 
 
 def test_honest_clips_are_answered_however_many_hang_on(server: Server) -> None:

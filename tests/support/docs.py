@@ -106,11 +106,13 @@ what one may take, is
 ERRORS = """\
 # Errors
 
-Every error is an RFC 9457 problem (`application/problem+json`) with `type`, `title`, `status`,
-`detail` and `request_id`. The type is stable, so programs may branch on it; `detail` says what is
-wrong with this one request and what to do. Answers of the types with Retry-After say in that header
-how many seconds to wait. A 401 has `WWW-Authenticate`, as RFC 6750 describes it; only servers with
-[tokens](access.md) answer so. No file, however damaged or hostile, makes a 5xx.
+Every error of a request is an RFC 9457 problem (`application/problem+json`) with `type`, `title`,
+`status`, `detail` and `request_id`. The type is stable, so programs may branch on it; `detail`
+says what is wrong with this one request and what to do. Answers of the types with Retry-After say
+in that header how many seconds to wait. A 401 has `WWW-Authenticate`, as RFC 6750 describes it;
+only servers with [tokens](access.md) answer so. No file, however damaged or hostile, makes a 5xx.
+What is no HTTP, or has headers of more than 64 KiB, never becomes a request: it gets 400 in plain
+text, without an id and uncounted, and its connection is closed.
 
 """
 

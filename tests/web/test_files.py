@@ -320,13 +320,22 @@ def test_a_picture_of_it(
 def test_a_segment_can_be_heard(visit: Visit, clips: dict[str, Path]) -> None:
     """Pressing it plays that part of the recording, and no more."""
     visit.page.evaluate(
-        "HTMLMediaElement.prototype.play = function () { window.from = this.currentTime;"
-        " return Promise.resolve(); }"
+        "HTMLMediaElement.prototype.play = function () { window.heard = this;"
+        " this.pause = () => (window.paused = true); return Promise.resolve(); }"
     )
     visit.choose(clips["talk.wav"])
-    answer = visit.answered()
+    segment = visit.answered()["segments"][2]
     visit["#answer .track button"].nth(2).click()
-    assert visit.page.evaluate("window.from") == pytest.approx(answer["segments"][2]["start_s"])
+    start, end = segment["start_s"], segment["end_s"]
+    assert visit.page.evaluate("window.heard.currentTime") == pytest.approx(start)
+    at = """(time) => {
+      window.paused = false;
+      Object.defineProperty(window.heard, "currentTime", { value: time, configurable: true });
+      window.heard.dispatchEvent(new Event("timeupdate"));
+      return window.paused;
+    }"""
+    assert visit.page.evaluate(at, end - 0.1) is False
+    assert visit.page.evaluate(at, end + 0.1) is True
 
 
 def test_the_command_gives_the_same(visit: Visit, clips: dict[str, Path]) -> None:

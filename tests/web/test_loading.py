@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import httpx
 import pytest
 from playwright.sync_api import expect
 
 from service.http import PAGE_HEADERS, WEB
-from tests.support.browser import PHONE, SHOTS, Visit
+from tests.support.browser import PATIENCE_MS, PHONE, SHOTS, Visit
 from tests.support.server import Server
 from tests.web.conftest import Visiting
 
@@ -28,11 +29,21 @@ SLOW = {
 }
 """A slow 4G connection, as Lighthouse has it."""
 SLOWER_CPU = 4
+MODULES = set(re.findall(r'"modulepreload" href="([^"]+)"', (WEB / "index.html").read_text()))
+"""Those that are named in the page."""
+
+
+def wait_for(visit: Visit, *paths: str) -> None:
+    """Wait until the page has loaded these: it can be used before the last is told here."""
+    give_up = time.monotonic() + PATIENCE_MS / 1000
+    while missing := set(paths) - set(visit.loaded):
+        assert time.monotonic() < give_up, missing
+        visit.page.wait_for_timeout(50)
 
 
 def test_its_weight(visit: Visit) -> None:
     """All that is loaded before anything is pressed is light, and comes from this server."""
-    assert {"/", "/web/page.css", "/web/page.js", "/v1/model"} <= set(visit.loaded)
+    wait_for(visit, "/", "/web/page.css", "/web/page.js", "/v1/model", *MODULES)
     weight = sum(size for path, size in visit.loaded.items() if path != "/v1/model")
     assert all(visit.loaded.values())
     assert weight <= MAX_PAGE_BYTES
@@ -42,9 +53,9 @@ def test_its_weight(visit: Visit) -> None:
 
 def test_modules_are_fetched_at_once(visit: Visit) -> None:
     """Each that is imported is named in the page, so that none waits for another."""
-    named = set(re.findall(r'"modulepreload" href="([^"]+)"', (WEB / "index.html").read_text()))
+    wait_for(visit, "/web/page.js", *MODULES)
     loaded = {path for path in visit.loaded if path.endswith(".js")} - {"/web/page.js"}
-    assert named == loaded
+    assert loaded == MODULES
 
 
 def test_the_policy_is_strict(server: Server) -> None:

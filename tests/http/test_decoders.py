@@ -24,6 +24,8 @@ from tests.support.server import PATIENCE_S, Server, eventually, serving
 from tests.support.stand import HereDecoder
 
 DECODERS = 2
+DRAIN_S = 5.0
+"""Long enough for a request on a busy machine."""
 HOSTILE = (b"segfault", b"raise", b"hang_up", b"say nonsense that is no answer", b"sleep 3600")
 
 
@@ -178,14 +180,17 @@ class TestInARealServer:
 
     def test_every_process_told_to_end_loses_no_clip(self, tiny: Bundle, tmp_path: Path) -> None:
         """A service manager's SIGTERM comes to decoders too; they stay to the end of the drain."""
-        with serving(tiny, tmp_path / "log", TIMBRE_DRAIN_S=1) as server:
-            for pid in decoders(server):
+        with serving(
+            tiny, tmp_path / "log", TIMBRE_DRAIN_S=DRAIN_S, TIMBRE_DECODERS=DECODERS
+        ) as server:
+            before = set(decoders(server))
+            assert len(before) == DECODERS
+            for pid in before:
                 os.kill(pid, signal.SIGTERM)
             server.process.send_signal(signal.SIGTERM)
-            assert (
-                httpx.post(server.url + CLASSIFY, content=SPEECH, timeout=PATIENCE_S).status_code
-                == 200
-            )
+            answer = httpx.post(server.url + CLASSIFY, content=SPEECH, timeout=PATIENCE_S)
+            assert answer.status_code == 200
+            assert set(decoders(server)) == before  # none was replaced
 
 
 def running_still(pid: int) -> bool:

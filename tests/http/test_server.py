@@ -26,7 +26,8 @@ from tests.support.audio import encoded, speech_like
 from tests.support.models import LABELS
 from tests.support.server import PATIENCE_S, Server, eventually, serving
 
-DRAIN_S = 2.0
+DRAIN_S = 6.0
+"""Long enough for some requests on a busy machine."""
 IDLE_S = 6.0
 """Longer than the 5 s after which servers close idle connections when nobody tells them not to."""
 BACKLOG = 8

@@ -63,7 +63,7 @@ requires = ["sides", "restarts", "error_rate", "disagreement"]
 samples = { error_rate = 15 }
 """
 
-pytestmark = [pytest.mark.needs_prometheus, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.needs_prometheus, pytest.mark.timeout(400)]
 
 
 @dataclass(frozen=True)

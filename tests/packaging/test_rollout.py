@@ -279,7 +279,7 @@ def test_a_part_of_a_candidate_is_another(tmp_path: Path) -> None:
     """It waits for the one that has clips, whose other parts nobody named this time."""
     cluster = Cluster(tmp_path)
     cluster.rollout("step", "10", *cluster.candidate)
-    said = cluster.rollout("walk", "--", "--set", "canary.image.tag=2")
+    said = cluster.rollout("walk", "--", "--set", 'canary.image.tag="2"')
     assert (said.code, said.upgrades) == (OTHER, [])
     assert "before another candidate is tried" in said.out
 

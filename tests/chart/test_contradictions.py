@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.settings import Settings
 from tests.support import charts
 from tests.support.charts import Values, refusal, rendered
 
@@ -157,6 +158,23 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
         (
             "drainSeconds and settings.deadline_s keep a pod for more than the 600 s that cluster "
             "autoscalers wait for: shorten one of them."
+        ),
+    ),
+    "bodies that may come as late as their answers": (
+        {
+            "settings": {"deadline_s": Settings().body_timeout_s},
+            "canary": {"settings": {"deadline_s": Settings().body_timeout_s + 0.1}},
+        },
+        (
+            "settings.body_timeout_s, 15 by default, must be below settings.deadline_s, or the "
+            "server doesn't start: set both."
+        ),
+    ),
+    "a candidate's bodies that may come as late as their answers": (
+        {"canary": {"settings": {"body_timeout_s": Settings().deadline_s}}},
+        (
+            "canary.settings.body_timeout_s, 15 by default, must be below "
+            "canary.settings.deadline_s, or the server doesn't start: set both."
         ),
     ),
     "resources without a CPU limit": (
@@ -347,6 +365,7 @@ def test_an_image_volume_needs_a_cluster_that_has_them() -> None:
         },
         {"autoscaling": {"enabled": True, "demand": {"enabled": True}}},
         {"drainSeconds": 560},
+        {"settings": {"body_timeout_s": Settings().deadline_s - 0.1}},
         {"extraEnv": [{"name": "TIMBRE_CACHE", "value": "/cache"}]},
         {"monitoring": {"rules": {"enabled": True}}},
         {"canary": {"weight": 10}},

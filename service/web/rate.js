@@ -8,10 +8,11 @@ export function rateOf(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const text = (at, count) => String.fromCharCode(...bytes.subarray(at, at + count));
   try {
+    if (text(0, 3) === "ID3") return rateOf(bytes.subarray(10 + tagBytes(view)));
     if (text(0, 4) === "RIFF") return wavRate(view, text);
     if (text(0, 4) === "fLaC") return view.getUint32(18) >>> 12;
     if (text(0, 4) === "OggS") return oggRate(view, text);
-    return mp3Rate(view, text);
+    return mp3Rate(view);
   } catch {
     return null; // it ends before its header does
   }
@@ -29,15 +30,14 @@ function oggRate(view, text) {
   return text(packet + 1, 6) === "vorbis" ? view.getUint32(packet + 12, true) : null;
 }
 
-function mp3Rate(view, text) {
-  let at = 0;
-  if (text(0, 3) === "ID3") {
-    for (let digit = 6; digit < 10; digit += 1) at = at * 128 + view.getUint8(digit);
-    at += 10;
-  }
-  const header = view.getUint16(at);
+/** Bytes of a tag that MP3 files begin with, and some FLAC files, after its head. */
+const tagBytes = (view) =>
+  [6, 7, 8, 9].reduce((sum, digit) => sum * 128 + view.getUint8(digit), 0);
+
+function mp3Rate(view) {
+  const header = view.getUint16(0);
   const halvings = { 3: 0, 2: 1, 0: 2 }[(header >> 3) & 3];
-  const rate = MPEG[(view.getUint8(at + 2) >> 2) & 3];
+  const rate = MPEG[(view.getUint8(2) >> 2) & 3];
   const isLayer3 = header >= 0xffe0 && ((header >> 1) & 3) === 1;
   return isLayer3 && halvings !== undefined && rate ? rate / 2 ** halvings : null;
 }

@@ -192,6 +192,13 @@ def test_a_file_s_own_rate_is_known(
     [
         (b"OggS" + bytes(22) + b"\x01\x13OpusHead" + bytes(20), 48_000),
         (b"ID3\x04\0\0\0\0\x01\x00" + bytes(128) + b"\xff\xf3\x64\xc4", 24_000),
+        (
+            b"ID3\x04\0\0\0\0\x01\x00"
+            + bytes(128)
+            + b"fLaC".ljust(18, b"\0")
+            + (44_100 << 12).to_bytes(4, "big"),
+            44_100,
+        ),
         (b"RIFF\0\0\0\0WAVELIST\4\0\0\0....fmt ", None),
         (b"", None),
         (b"fLaC", None),

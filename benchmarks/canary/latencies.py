@@ -66,10 +66,14 @@ def load(
                 if due < seconds:
                     sent.create_task(ask(http))
 
+    refused = None
     try:
         asyncio.run(send())
     except* httpx.HTTPError as failed:
-        raise RuntimeError(f"a clip was not answered: {failed.exceptions[0]}") from failed
+        # Raised in here, some versions of Python would put it into a group of its own.
+        refused = failed.exceptions[0]
+    if refused is not None:
+        raise RuntimeError(f"a clip was not answered: {refused}") from refused
 
 
 def record(

@@ -37,7 +37,8 @@ PODS = {
     "canary": "timbre-canary-6d8f7c9b4-aaaaa",
 }
 ROUNDS = FEWEST_BLOCKS + 2
-"""In each both sides get clips, which are in one block, or in that and the next."""
+"""Each takes a block's time, in which clips go to both sides in turns: however the edges of blocks
+lie, what is between the first round and the last has clips of both."""
 CLIPS = {"stable": 30, "baseline": 6 * ROUNDS, "canary": 5 * ROUNDS}
 """Sent to each; the first are shadowed to the others."""
 FORCED = 5
@@ -153,12 +154,14 @@ def sent(release: Release) -> Release:
     for number in range(CLIPS["stable"]):
         release.send("stable")
         eventually(lambda: paired(stable) == 2 * (number + 1), "a shadow to each")  # noqa: B023
-    for _ in range(ROUNDS):
-        over_s = release.prometheus.now() + BLOCK_S
-        for track in ("baseline", "canary"):
-            for _ in range(CLIPS[track] // ROUNDS):
-                release.send(track)
-        eventually(lambda: release.prometheus.now() >= over_s, "the next block")  # noqa: B023
+    begin_s = release.prometheus.now()
+    turns = CLIPS["baseline"]
+    for turn in range(turns):
+        release.send("baseline")
+        if turn % 6:  # five of six
+            release.send("canary")
+        until_s = begin_s + (turn + 1) * BLOCK_S * ROUNDS / turns
+        eventually(lambda: release.prometheus.now() >= until_s, "the next turn")  # noqa: B023
     for _ in range(FORCED):
         release.send("canary", **{TRACK: "canary"})
     live = 'timbre_requests_total{route="/v1/classify",traffic="live"}'

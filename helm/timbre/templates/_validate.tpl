@@ -174,7 +174,7 @@ Of a bundle's values, and where they are: takes a root and that.
 {{- if gt (int (include "timbre.gracePeriod" $)) 600 }}
 - drainSeconds and settings.deadline_s keep a pod for more than the 600 s that cluster autoscalers wait for: shorten one of them.
 {{- end }}
-{{- range $where, $settings := dict "settings" .settings "canary.settings" (mergeOverwrite (deepCopy .settings) .canary.settings) }}
+{{- range $where, $settings := dict "settings" .settings "canary.settings" (include "timbre.canary.values" $ | fromYaml).settings }}
 {{- if ge (float64 ($settings.body_timeout_s | default 15)) (float64 ($settings.deadline_s | default 30)) }}
 - {{ $where }}.body_timeout_s, 15 by default, must be below {{ $where }}.deadline_s, or the server doesn't start: set both.
 {{- end }}

@@ -230,7 +230,8 @@ class Admission:
 
     @property
     def _too_late(self) -> bool:
-        return self.queue_s is not None and self.queue_s >= self.longest_s
+        queue_s = self.queue_s
+        return queue_s is not None and queue_s >= self.longest_s
 
     def _of(self, client: Hashable) -> _Held:
         return self._clients.setdefault(client, _Held())

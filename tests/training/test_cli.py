@@ -40,6 +40,12 @@ def test_each_stage_explains_itself(stage: str) -> None:
         assert words in output
 
 
+@pytest.mark.parametrize("stage", [*STAGES, "distil"])
+def test_a_run_can_be_named_under_torchrun(stage: str) -> None:
+    """It takes --run for an abbreviation of its own --run-path."""
+    assert "--run-folder" in invoke(stage, "--help")[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

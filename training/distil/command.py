@@ -16,6 +16,8 @@ from training import options
 @options.data("the recordings, noise/ and checkpoints")
 @click.option(
     "--run",
+    "--run-folder",  # as of a run's commands, for torchrun
+    "run",
     type=options.FOLDER,
     default=Path("runs/distil"),
     show_default=True,

@@ -12,6 +12,7 @@ import pytest
 
 from service.envelope import JsonFormatter
 from tests.support.asking import CLASSIFY, SPEECH, WINDOWS, Answer, Standing, post, problem
+from tests.support.docs import DOCS
 from tests.support.models import LABELS
 from tests.support.stand import Stand
 
@@ -77,6 +78,16 @@ class TestLog:
         await stand.client.post(CLASSIFY, content=b"no audio")
         (line,) = lines()
         assert (line["status"], line["problem"], line["level"]) == (400, "not-audio", "info")
+
+    async def test_the_page_lists_every_field(self, stand: Stand, lines: Lines) -> None:
+        """Of a clip, of a refusal and of a fault; and no field that no line has."""
+        await stand.client.post(CLASSIFY, content=SPEECH, headers={"traceparent": TRACEPARENT})
+        await stand.client.post(CLASSIFY, content=b"no audio")
+        section = (DOCS / "alerts.md").read_text(encoding="utf-8").partition("## The log\n")[2]
+        rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+        listed = [field for row in rows for field in re.findall(r"`(\w+)`", row)]
+        written = {field for line in lines() for field in line}
+        assert sorted(listed) == sorted(written | {"exception"})
 
     async def test_a_log_that_leaves_requests_out_has_none(
         self, stand: Stand, caplog: pytest.LogCaptureFixture

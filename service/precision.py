@@ -1,4 +1,7 @@
-"""Which of a bundle's precisions to serve: the one asked for, or what gains most here of the gated.
+"""Which of a bundle's precisions to serve: the one asked for, or the best of the gated here.
+
+The best is the most exact of those that no other is more than `MIN_GAIN` times as fast as: the most
+exact of all, unless another gains as much.
 
 Pure: what the CPU has and how long a window takes are told by the caller.
 """

@@ -88,7 +88,7 @@ The label `traffic` keeps apart clips that say different things of a model:
   `/shadow`; nobody waits for it.
 
 A request that ended before it was known what would answer it, such as one refused, is `live` or
-`forced` by its headers.
+`forced` by its headers. A copy is `shadow` also when it is refused.
 
 ## Histograms
 

@@ -54,7 +54,7 @@ smoke: $(DEV) ## Train, evaluate, export and serve a model worth nothing, in a m
 # Takes any cluster, which tests/e2e/cluster.py says how to name, with helm, kubectl, k6 and openssl.
 # E2E_ARGS narrows it: make e2e E2E_ARGS='-k install -x'. What it measures is in runs/e2e/report.md.
 e2e: $(DEV) ## Install, update, scale, disturb and remove a release on a Kubernetes cluster
-	TIMBRE_E2E=1 $(BIN)/python -m pytest tests/e2e --timeout 600 $(E2E_ARGS)
+	TIMBRE_E2E=1 $(BIN)/python -m pytest tests/e2e --timeout 900 $(E2E_ARGS)
 
 # The long version, of hours: make fuzz FUZZ_CASES=1000000 FUZZ_EXAMPLES=10000 FUZZ_SEED=1.
 fuzz: $(DEV) ## Send damaged files and requests, and requests made of the contract

@@ -24,7 +24,7 @@ from tests.e2e.watch import reading, watching
 OUTCOMES = ("fail", "pass", "inconclusive")
 LOOK_EVERY_S = 10
 """Seconds from one look of the judge's to the next."""
-ENGINE_S = 360
+ENGINE_S = 480
 """Seconds in which an engine has to come to an end."""
 _LISTEN = """
 import sys, time, urllib.error, urllib.request

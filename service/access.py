@@ -13,7 +13,8 @@ import logging
 import re
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from service.domain import TimbreError
@@ -77,6 +78,15 @@ def parse(data: bytes) -> Sequence[bytes]:
     return tuple(tokens)
 
 
+def first(file: Path) -> str:
+    """Give the first token of a file, for who is a client and not a server.
+
+    Raises:
+        TokenError: it is missing, empty or malformed.
+    """
+    return _tokens(file)[0].decode()
+
+
 class Tokens:
     """The tokens of a file, as it is now. Until it is loaded none is accepted."""
 
@@ -101,15 +111,10 @@ class Tokens:
         Raises:
             TokenError: it is missing, empty or malformed; what was loaded before stays.
         """
-        try:
+        with _explained(self.file):
             # Before it is read: if it changes in between, the next look sees that it did.
             seen = _identity(self.file)
-            tokens = parse(_read(self.file))
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise TokenError(
-                f"The token file {self.file} cannot be used: {why}. {_HELP}"
-            ) from error
+        tokens = _tokens(self.file)
         self._digests = tuple(map(digest, tokens))
         self._seen = seen
         self._next_look = self._clock() + CHECK_S
@@ -164,10 +169,20 @@ def _identity(file: Path) -> _Identity:
     )
 
 
-def _read(file: Path) -> bytes:
-    """Read as much as a file may have, and a byte more."""
-    with file.open("rb") as opened:
-        return opened.read(MAX_FILE_BYTES + 1)
+def _tokens(file: Path) -> Sequence[bytes]:
+    """Read as much as a file may have, and a byte more, by which it is known to have too much."""
+    with _explained(file), file.open("rb") as opened:
+        return parse(opened.read(MAX_FILE_BYTES + 1))
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """Say of what can't be read what to do."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise TokenError(f"The token file {file} cannot be used: {why}. {_HELP}") from error
 
 
 def digest(token: bytes) -> bytes:

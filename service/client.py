@@ -12,7 +12,7 @@ import httpx
 from pydantic import ValidationError
 
 from service import __version__
-from service.access import TokenError, well_formed
+from service.access import TokenError, first, well_formed
 from service.contract import Classification, ModelFacts
 from service.domain import SAMPLE_RATE, Decision, LabelScore, Result, Segment, TimbreError
 from service.problems import URN, Problem, Unauthorized
@@ -59,7 +59,7 @@ class Client:
         self,
         url: str,
         *,
-        token: str | None = None,
+        token: str | Path | None = None,
         headers: Mapping[str, str] | None = None,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -68,14 +68,15 @@ class Client:
 
         Args:
             url: of the server.
-            token: sent with each request, to a server that asks for one.
+            token: sent with each request, to a server that asks for one; of a file the first that
+                is in it by then.
             headers: sent with each request too.
             transport: what carries requests; the network if not given.
             sleep: waits that many seconds.
 
         Raises:
             Unreachable: it is no http or https URL.
-            TokenError: no header can carry the token.
+            TokenError: no header can carry the token, or the file cannot be used.
         """
         try:
             parsed = httpx.URL(url)
@@ -84,12 +85,14 @@ class Client:
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             raise Unreachable(f"{url!r} is no server's URL, such as http://localhost:3000.")
         sent = {"user-agent": f"timbre/{__version__}", **(headers or {})}
-        if token is not None:
+        if isinstance(token, Path):
+            first(token)  # one that cannot be used is told now, and not at the first request
+        elif token is not None:
             if not well_formed(token):
                 raise TokenError(f"{VARIABLE} has characters that no token has.")
             sent["authorization"] = f"Bearer {token}"
         self.url = url
-        self._token_sent = token is not None
+        self._token = token
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=parsed,
@@ -174,7 +177,9 @@ class Client:
         """Send until it is neither too early nor cut off; a clip may be sent twice."""
         for tries in range(1, MAX_TRIES + 1):
             try:
-                response = self._http.request(method, path, content=content)
+                response = self._http.request(
+                    method, path, content=content, headers=self._authorization()
+                )
             except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
                 if tries == MAX_TRIES:
                     raise self._unreachable(error) from error
@@ -191,10 +196,17 @@ class Client:
             self._sleep(_retry_after(response))
         raise AssertionError  # the last try returns or raises
 
+    def _authorization(self) -> dict[str, str]:
+        """Read the file anew, since tokens are changed while a client runs."""
+        if isinstance(self._token, Path):
+            return {"authorization": f"Bearer {first(self._token)}"}
+        return {}
+
     def _unauthorized(self) -> Refused:
         """Say what helps the caller, whoever refused: the server, or a gateway in its own words."""
-        if self._token_sent:
-            why = f"{self.url} does not accept the one in {VARIABLE}."
+        if self._token is not None:
+            where = self._token if isinstance(self._token, Path) else VARIABLE
+            why = f"{self.url} does not accept the one in {where}."
         else:
             why = f"{self.url} lets nobody in without one; put it into the variable {VARIABLE}."
         return Refused(why, slug=Unauthorized.slug, title=Unauthorized.title)

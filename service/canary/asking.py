@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -44,14 +45,14 @@ class Asker:
         stable_url: str,
         candidate_url: str,
         *,
-        token: str | None = None,
+        token: str | Path | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Take their URLs; nothing is sent yet.
 
         Raises:
             Unreachable: one is no http or https URL.
-            TokenError: no header can carry the token.
+            TokenError: no header can carry the token, or the file cannot be used.
         """
         # The header also tells a server that the clip is not live traffic.
         self._stable, self._candidate = (

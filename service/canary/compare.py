@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from service.access import TokenError
 from service.canary import live
 from service.canary.asking import Asked, Asker, NotAnswered, side_of
 from service.canary.golden import GoldenError, GoldenSet
@@ -113,7 +114,7 @@ class Comparison:
         yield watched
         try:
             asked = self._ask(watched)
-        except (Unreachable, Refused, NotAnswered) as error:
+        except (Unreachable, Refused, NotAnswered, TokenError) as error:
             # A candidate that crashes answers nothing, and its restarts are known all the same.
             yield replace(watched, notes=(f"The golden set is open: {error}", *watched.notes))
             return

@@ -78,6 +78,7 @@ class Sources:
     golden: Path | None
     stable_url: str | None
     candidate_url: str | None
+    token_file: Path | None
     prometheus: str | None
     namespace: str | None
     name: str | None
@@ -141,6 +142,12 @@ _OPTIONS = (
     ),
     option("--stable-url", metavar="URL", help="Server of stable, with --golden."),
     option("--candidate-url", metavar="URL", help="Server of the candidate, with --golden."),
+    option(
+        "--token-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Its first token is sent to both servers, as it is by then; else TIMBRE_TOKEN's.",
+    ),
     option("--prometheus", metavar="URL", help="Prometheus that scrapes both sides' pods."),
     option("--namespace", metavar="NAMESPACE", help="Of the pods, with --prometheus."),
     option("--name", metavar="NAME", help="Full name of the chart's release: its Deployment's."),
@@ -236,7 +243,7 @@ def comparison(given: Sources, stack: ExitStack) -> Comparison:
         from service.canary.golden import read  # noqa: PLC0415
         from service.client import VARIABLE  # noqa: PLC0415
 
-        token = os.environ.get(VARIABLE, "").strip() or None
+        token = given.token_file or os.environ.get(VARIABLE, "").strip() or None
         asker = Asker(given.stable_url, given.candidate_url, token=token)
         stack.callback(asker.close)
         opened = read(given.golden)

@@ -73,7 +73,8 @@ def compare(
       timbre compare --prometheus http://prometheus:9090 --namespace audio --name timbre \\
         --weight 10 --wait 3600 --json - | jq .reason
 
-    To servers that ask for a token, the one in the variable TIMBRE_TOKEN is sent.
+    To servers that ask for a token, the one in the variable TIMBRE_TOKEN is sent, or the first of
+    --token-file.
 
     Exit code: 0 the candidate may go on (pass), 1 it is worse than it may be (fail), 2 too little
     is known (inconclusive), 3 wrong usage or another error, 130 interrupted.

@@ -292,6 +292,17 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
         {"compare": {"enabled": True}},
         "compare has nothing to look at: set compare.prometheus.url or compare.golden.source.",
     ),
+    "a golden set that is not sent, and no Prometheus": (
+        ROUTE
+        | {
+            "canary": {"enabled": True, "weight": 10},
+            "compare": {"enabled": True, "golden": {"source": "pvc", "pvc": {"claimName": "a"}}},
+        },
+        (
+            "Above a canary.weight of 0 no golden set is sent, and compare and judge have nothing "
+            "to look at: set compare.prometheus.url."
+        ),
+    ),
     "a golden set in no claim": (
         {"compare": {"enabled": True, "golden": {"source": "pvc"}}},
         (

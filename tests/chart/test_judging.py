@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,25 +118,15 @@ def test_the_golden_set_is_only_read(feature: str, source: dict[str, Any]) -> No
     assert mount in container(job(feature))["volumeMounts"]
 
 
-def test_where_clients_need_a_token_the_golden_set_has_one(tmp_path: Path) -> None:
-    """The first of the file; the tool gets it as a variable, and its arguments as they are."""
-    found = container(job("compare-volume"))
+def test_where_clients_need_a_token_the_golden_set_has_one() -> None:
+    """By a file, which is as the Secret is even after tokens were changed."""
+    values = merged(charts.feature("compare-volume"), {"canary": {"weight": 0}})
+    found = container(one(rendered(values), "Job", JOB)["spec"])
     assert {"name": "tokens", "mountPath": "/tokens", "readOnly": True} in found["volumeMounts"]
-    [program, *arguments] = found["args"]
-    assert arguments[0] == "compare"
-    tokens = tmp_path / "tokens"
-    tokens.write_text("# clients\n\nfirst # ours\nsecond\n", encoding="utf-8")
-    timbre = tmp_path / "timbre"
-    timbre.write_text('#!/bin/sh\necho "$TIMBRE_TOKEN" "$@"\n', encoding="utf-8")
-    timbre.chmod(0o755)
-    said = subprocess.run(
-        [sys.executable, "-c", program.replace("/tokens/tokens", str(tokens)), *arguments],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert said.split() == ["first", *arguments]
+    assert options(found["args"])["token-file"] == "/tokens/tokens"
+    open_to_all = merged(values, {"tokens": {"existingSecret": "", "values": []}})
+    found = container(one(rendered(open_to_all), "Job", JOB)["spec"])
+    assert "token-file" not in options(found["args"])
 
 
 def test_the_image_is_that_of_the_tools() -> None:
@@ -172,6 +159,17 @@ def test_the_judge_looks_at_what_the_job_looks_at() -> None:
     }
     by_job.pop("wait")
     assert of_judge == by_job
+
+
+def test_the_judge_asks_nobody_where_clients_are() -> None:
+    """A set that is sent again and again would make the canary slower than the baseline."""
+    values = merged(charts.feature("compare"), {"judge": {"enabled": True}})
+    found = container(one(rendered(values), "Deployment", JUDGE)["spec"])
+    assert "golden" not in options(found["args"])
+    found = container(
+        one(rendered(merged(values, {"canary": {"weight": 0}})), "Deployment", JUDGE)["spec"]
+    )
+    assert "golden" in options(found["args"])
 
 
 def test_the_judge_is_reached_by_its_service() -> None:

@@ -48,7 +48,9 @@ class Script:
         self.waits: list[float] = []
         self._steps: Iterator[Step] = iter(steps)
 
-    def client(self, token: str | None = None, headers: dict[str, str] | None = None) -> Client:
+    def client(
+        self, token: str | Path | None = None, headers: dict[str, str] | None = None
+    ) -> Client:
         """Make a client that talks to it, and doesn't really wait."""
         return Client(
             "http://server:3000",
@@ -190,6 +192,27 @@ def test_a_token_goes_out_with_every_request() -> None:
     with script.client() as server:
         server.model()
     assert "authorization" not in script.requests[0].headers
+
+
+def test_a_token_of_a_file_is_the_one_that_is_there_by_then(tmp_path: Path) -> None:
+    """So that who runs for long isn't shut out by a token that was taken out."""
+    file = tmp_path / "tokens"
+    file.write_text(f"# clients\n{'a' * 32} # ours\n{'b' * 32}\n", encoding="utf-8")
+    facts = httpx.Response(200, text=FACTS.model_dump_json())
+    script = Script(facts, facts, refusal(401, "unauthorized"))
+    with script.client(file) as server:
+        server.model()
+        file.write_text(f"{'c' * 32}\n", encoding="utf-8")
+        server.model()
+        with pytest.raises(Refused, match="does not accept the one in .*/tokens"):
+            server.model()
+        file.unlink()
+        with pytest.raises(TokenError, match="cannot be used"):
+            server.model()
+    sent = [request.headers["authorization"] for request in script.requests]
+    assert sent == [f"Bearer {letter * 32}" for letter in "acc"]
+    with pytest.raises(TokenError, match="cannot be used"):
+        script.client(file)
 
 
 @pytest.mark.parametrize("token", ["", "a b", "é", "a\nb", '"a"', "a=b"])

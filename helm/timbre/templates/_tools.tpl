@@ -30,14 +30,21 @@ Where compare and judge get their figures from, as arguments of either.
 
 {{/*
 Who is asked about the golden set. Stable is Flagger's primary; by Argo it is the baseline, for NAME
-has the canary among its pods, too, once that gets clips.
+has the canary among its pods, too, once that gets clips. With a canary of this chart nobody is asked
+once clients' clips come to it: the set's would make it slower than the baseline.
 */}}
 {{- define "timbre.tools.golden" -}}
+{{- if and .Values.compare.golden.source (or (ne .Values.rollout.engine "helm") (eq (int .Values.canary.weight) 0)) -}}
 {{- $name := include "timbre.fullname" . -}}
 {{- $stable := index (dict "helm" "" "flagger" "-primary" "argo" "-baseline") .Values.rollout.engine -}}
 - --golden=/golden/{{ .Values.compare.golden.manifest }}
 - --stable-url=http://{{ $name }}{{ $stable }}:{{ .Values.service.port }}
 - --candidate-url=http://{{ $name }}-canary:{{ .Values.service.port }}
+{{- if include "timbre.tokensSecret" . }}
+# A file and not a variable: it changes while the judge runs.
+- --token-file=/tokens/tokens
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "timbre.toolsImage" -}}
@@ -82,21 +89,9 @@ spec:
     - name: {{ $component }}
       image: {{ include "timbre.toolsImage" $root }}
       imagePullPolicy: {{ .image.pullPolicy }}
-      {{- if $tokens }}
-      # The golden set is asked for with the first token, as any client's clips are.
-      command: [python, -c]
-      args:
-        - |
-          import os, sys
-          lines = (line.partition("#")[0].strip() for line in open("/tokens/tokens"))
-          os.environ["TIMBRE_TOKEN"] = next(filter(None, lines))
-          os.execvp("timbre", ["timbre", *sys.argv[1:]])
-        - {{ $component }}
-      {{- else }}
       command: [timbre, {{ $component }}]
       args:
-      {{- end }}
-        {{- $arguments | nindent 8 }}
+        {{- $arguments | trim | nindent 8 }}
       {{- with $further }}
       {{- toYaml . | nindent 6 }}
       {{- end }}

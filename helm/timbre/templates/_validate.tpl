@@ -151,6 +151,9 @@ Of a bundle's values, and where they are: takes a root and that.
 - {{ $which }} has nothing to look at: set compare.prometheus.url or compare.golden.source.
 {{- end }}
 {{- end }}
+{{- if and (or .compare.enabled .judge.enabled) (eq .rollout.engine "helm") .canary.enabled (int .canary.weight) .compare.golden.source (not .compare.prometheus.url) }}
+- Above a canary.weight of 0 no golden set is sent, and compare and judge have nothing to look at: set compare.prometheus.url.
+{{- end }}
 {{- if and (eq .compare.golden.source "pvc") (not .compare.golden.pvc.claimName) }}
 - compare.golden.source is pvc: set compare.golden.pvc.claimName to the claim that holds the golden set.
 {{- end }}

@@ -249,7 +249,7 @@ def test_what_the_adapter_asks_is_a_query(tmp_path: Path) -> None:
     rule = adapter_rule()
     query = rule["metricsQuery"].replace("<<.GroupBy>>", "pod")
     query = query.replace("<<.LabelMatchers>>", 'namespace="audio",pod=~"a|b"')
-    assert query == 'sum by (pod) (timbre_demand{namespace="audio",pod=~"a|b"})'
+    assert query == 'max by (pod) (timbre_demand{namespace="audio",pod=~"a|b"})'
     group = {"name": "adapter", "rules": [{"record": "asked", "expr": query}]}
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [group]}))

@@ -34,7 +34,13 @@ CASES = ROOT / "tests" / "monitoring" / "alerts_test.yaml"
 ANY_RELEASE = 'app_kubernetes_io_instance=~".+"'
 """What every selector of the rules has, and the chart replaces by its own release."""
 
-TARGET_LABELS = {"namespace", "pod", "app_kubernetes_io_instance", "track"}
+TARGET_LABELS = {
+    "namespace",
+    "pod",
+    "app_kubernetes_io_instance",
+    "app_kubernetes_io_part_of",
+    "track",
+}
 """What a scraped series of a pod has beside the metric's own labels, however it was scraped."""
 
 ON_OCCASION = {

@@ -95,13 +95,16 @@ def test_keda_asks_prometheus_for_the_demand_of_these_pods() -> None:
         ({}, False),
         ({"replicaCount": 2}, True),
         ({"replicaCount": 2, "podDisruptionBudget": {"enabled": False}}, False),
-        ({"replicaCount": 2, "autoscaling": {"enabled": True}}, False),
+        ({"autoscaling": {"enabled": True}}, True),
         ({"autoscaling": {"enabled": True, "minReplicas": 2}}, True),
         (charts.feature("keda"), True),
     ],
 )
-def test_a_budget_is_made_from_two_pods_on(values: Values, is_made: bool) -> None:  # noqa: FBT001
-    """With one it would let no node be drained."""
+def test_a_budget_is_made_where_there_may_be_two_pods(
+    values: Values,
+    is_made: bool,  # noqa: FBT001
+) -> None:
+    """However few an autoscaler may leave at night."""
     assert ("PodDisruptionBudget" in kinds(rendered(values))) is is_made
 
 

@@ -1,10 +1,10 @@
 {{/*
-What keeps a drain from taking all pods of a track at once; with one pod it would let no node be
-drained. Takes the track with the least number of its pods.
+What keeps a drain from taking all pods of a track at once, where there may be two or more of them.
+Takes the track with the least number of its pods.
 */}}
 {{- define "timbre.budget" -}}
 {{- $budget := .root.Values.podDisruptionBudget -}}
-{{- if and $budget.enabled (ge .least 2) -}}
+{{- if and $budget.enabled (or (ge .least 2) .root.Values.autoscaling.enabled .root.Values.keda.enabled) -}}
 {{- $selector := include "timbre.selectorLabels" . | fromYaml -}}
 {{- if eq .root.Values.rollout.engine "flagger" -}}
 {{- $_ := set $selector "app" (printf "%s-primary" $selector.app) -}}

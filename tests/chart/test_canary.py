@@ -296,6 +296,13 @@ def test_a_client_stays_where_it_was_sent(by: str) -> None:
             assert matching == [ref["name"]]
 
 
+def test_a_cookie_of_a_month_lasts_a_month() -> None:
+    """In a file a number is one with a point to Helm, which writes a large one with an exponent."""
+    *_, rest = rules(canary(10, sticky={"by": "cookie", "maxAgeSeconds": 2_592_000}))
+    [add] = rest["backendRefs"][0]["filters"][0]["responseHeaderModifier"]["add"]
+    assert "; Max-Age=2592000;" in add["value"]
+
+
 def _shown(by: str, said: str) -> str:
     """What a client sends back of what it was told: a cookie comes among others."""
     return said if by == "header" else f"a=b; {said.partition(';')[0]}; c=d"
@@ -357,6 +364,7 @@ def test_each_track_of_two_pods_has_a_budget(weight: int, tracks: set[str], scal
     """With clips to answer, a canary is no more for a drain to take at once than stable is."""
     values = canary(weight) | {"replicaCount": 4}
     if scaled:
+        tracks = {"stable", "canary", "baseline"}  # of one pod now, and of more in an hour
         values |= {scaled: {"enabled": True, "minReplicas": 4, "maxReplicas": 8}}
         values |= {"networkPolicy": {"enabled": False}}
     if scaled == "keda":

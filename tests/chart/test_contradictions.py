@@ -292,6 +292,24 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
         {"compare": {"enabled": True}},
         "compare has nothing to look at: set compare.prometheus.url or compare.golden.source.",
     ),
+    "a Gateway beside the one of the route": (
+        OWN | {"httpRoute": ROUTE["httpRoute"]},
+        (
+            "gateway is made and has no route, for httpRoute.parentRefs names others: leave one of "
+            "them out."
+        ),
+    ),
+    "clients from outside that the policy shuts out": (
+        {"service": {"type": "LoadBalancer"}},
+        (
+            "The network policy would shut out who comes by service.type LoadBalancer: give their "
+            "addresses as an ipBlock in networkPolicy.clients, or disable networkPolicy."
+        ),
+    ),
+    "a name that YAML takes for something else": (
+        {"fullnameOverride": "no"},
+        "no is no name to YAML, but a truth value or none: set fullnameOverride to another.",
+    ),
     "a golden set that is not sent, and no Prometheus": (
         ROUTE
         | {
@@ -382,6 +400,11 @@ def test_an_image_volume_needs_a_cluster_that_has_them() -> None:
         {"canary": {"weight": 10}},
         {"canary": {"bundle": {"source": "pvc"}}},
         {"podLabels": {"app": "speech", "traffic": "heavy"}},
+        {"service": {"type": "LoadBalancer"}, "networkPolicy": {"enabled": False}},
+        {
+            "service": {"type": "NodePort"},
+            "networkPolicy": {"clients": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+        },
         charts.feature("ingress") | {"canary": {"enabled": True}},
         charts.feature("ingress") | {"rollout": {"engine": "flagger"}},
     ],

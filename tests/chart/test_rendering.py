@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -253,3 +254,76 @@ def test_every_part_of_the_values_has_a_feature() -> None:
     default: Manifest = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     touched = {key for name in features() for key in charts.feature(name)}
     assert default.keys() - touched == set()
+
+
+NUMBERS: dict[str, Any] = {
+    "nameOverride": "123",
+    "fullnameOverride": "speech",
+    "priorityClassName": "10",
+    "tokens": {"existingSecret": "2024", "key": "7"},
+    "serviceAccount": {"name": "1e3"},
+    "canary": {"enabled": True, "weight": 1, "sticky": {"by": "header", "name": "5"}},
+    "networkPolicy": {"enabled": False},
+}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"bundle": {"source": "pvc", "pvc": {"claimName": "2"}}},
+        {
+            "bundle": {
+                "source": "registry",
+                "registry": {"reference": "oci://a/b:1", "credentialsSecret": "0x1"},
+            }
+        },
+        {
+            "bundle": {
+                "source": "s3",
+                "digest": f"sha256:{'0' * 64}",
+                "s3": {"url": "s3://a/b", "region": "3", "credentialsSecret": "4"},
+            }
+        },
+        {
+            "gateway": {
+                "enabled": True,
+                "className": "6",
+                "https": {"enabled": True, "secretName": "8"},
+            }
+        },
+        {
+            "compare": {
+                "enabled": True,
+                "golden": {"source": "pvc", "pvc": {"claimName": "9"}},
+                "prometheus": {"url": "http://a:1"},
+            }
+        },
+    ],
+    ids=["pvc", "registry", "s3", "gateway", "compare"],
+)
+def test_a_name_that_looks_like_a_number_is_a_name(more: dict[str, Any]) -> None:
+    """Kubernetes refuses an object that has a number in its place."""
+    values = NUMBERS | {"httpRoute": {"enabled": True}} | more
+    if "gateway" not in more:
+        values["httpRoute"] = {"enabled": True, "parentRefs": [{"name": "public"}]}
+    for manifest in rendered(values):
+        assert all(isinstance(name, str) for name in _names(manifest)), manifest
+    ingress = {"enabled": True, "className": "1", "tls": {"secretName": "2"}}
+    [found] = [
+        each
+        for each in rendered({"ingress": ingress, "networkPolicy": {"enabled": False}})
+        if each["kind"] == "Ingress"
+    ]
+    assert all(isinstance(name, str) for name in _names(found))
+
+
+def _names(value: object, key: str = "") -> Iterator[object]:
+    """Give what has the key of a name, and every label."""
+    if isinstance(value, dict):
+        for each, inner in value.items():
+            yield from _names(inner, "name" if key in {"labels", "matchLabels"} else each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _names(each)
+    elif key.lower().endswith(("name", "reference")) or key in {"key", "value"}:
+        yield value

@@ -22,18 +22,18 @@ The volume it is in, and that of what is needed to fetch it.
 {{- else if eq .source "pvc" -}}
 - name: bundle
   persistentVolumeClaim:
-    claimName: {{ .pvc.claimName }}
+    claimName: {{ .pvc.claimName | quote }}
     readOnly: true
 {{- else if eq .source "volume" -}}
 - name: bundle
   image:
-    reference: {{ .volume.reference }}
+    reference: {{ .volume.reference | quote }}
     pullPolicy: {{ .volume.pullPolicy }}
 {{- end }}
 {{- if and (eq .source "registry") .registry.credentialsSecret }}
 - name: registry
   secret:
-    secretName: {{ .registry.credentialsSecret }}
+    secretName: {{ .registry.credentialsSecret | quote }}
     items:
       - key: .dockerconfigjson
         path: config.json
@@ -41,7 +41,7 @@ The volume it is in, and that of what is needed to fetch it.
 {{- if and (eq .source "s3") .s3.credentialsSecret }}
 - name: s3
   secret:
-    secretName: {{ .s3.credentialsSecret }}
+    secretName: {{ .s3.credentialsSecret | quote }}
     items:
       - key: credentials
         path: credentials
@@ -119,7 +119,7 @@ What fetches it, and what checks it where a digest is given and fetching doesn't
     {{- end }}
     {{- if $s3.region }}
     - name: AWS_REGION
-      value: {{ $s3.region }}
+      value: {{ $s3.region | quote }}
     {{- end }}
     {{- if $s3.credentialsSecret }}
     - name: AWS_SHARED_CREDENTIALS_FILE

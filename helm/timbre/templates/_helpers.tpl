@@ -43,7 +43,7 @@ labels. The chart's own win, for selectors count on them.
 What selects every pod of the release, whatever it does. Takes the root.
 */}}
 {{- define "timbre.instanceLabels" -}}
-app.kubernetes.io/name: {{ include "timbre.name" . }}
+app.kubernetes.io/name: {{ include "timbre.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
@@ -91,9 +91,9 @@ The volume of the tokens' file: its folder, for a file that is mounted alone nev
 {{- with include "timbre.tokensSecret" . -}}
 - name: tokens
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     items:
-      - key: {{ ternary $.Values.tokens.key "tokens" (not (empty $.Values.tokens.existingSecret)) }}
+      - key: {{ ternary $.Values.tokens.key "tokens" (not (empty $.Values.tokens.existingSecret)) | quote }}
         path: tokens
 {{- end -}}
 {{- end }}

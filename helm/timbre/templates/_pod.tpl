@@ -13,7 +13,7 @@ metadata:
     {{- end }}
   annotations: {{- include "timbre.podAnnotations" $ | nindent 4 }}
 spec:
-  serviceAccountName: {{ include "timbre.serviceAccountName" $root }}
+  serviceAccountName: {{ include "timbre.serviceAccountName" $root | quote }}
   automountServiceAccountToken: false
   # Kubernetes would set TIMBRE_PORT and its like beside a Service called timbre.
   enableServiceLinks: false
@@ -23,7 +23,7 @@ spec:
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with .nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}

@@ -44,7 +44,7 @@ type: RegularExpression
 name: cookie
 value: {{ printf "^(.*; *)?%s=%s(;.*)?$" .name $value | quote }}
 {{- else -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 value: {{ $value }}
 {{- end -}}
 {{- end -}}
@@ -61,9 +61,9 @@ responseHeaderModifier:
     {{- with .root.Values.canary.sticky }}
     {{- if eq .by "cookie" }}
     - name: set-cookie
-      value: {{ .name }}={{ $value }}; Path=/; Max-Age={{ .maxAgeSeconds }}; HttpOnly; SameSite=Lax
+      value: {{ .name }}={{ $value }}; Path=/; Max-Age={{ int .maxAgeSeconds }}; HttpOnly; SameSite=Lax
     {{- else }}
-    - name: {{ .name }}
+    - name: {{ .name | quote }}
       value: {{ $value }}
     {{- end }}
     {{- end }}

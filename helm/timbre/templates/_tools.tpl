@@ -71,7 +71,7 @@ spec:
   {{- with $.pod }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-  serviceAccountName: {{ include "timbre.serviceAccountName" $root }}
+  serviceAccountName: {{ include "timbre.serviceAccountName" $root | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: 5
@@ -122,12 +122,12 @@ spec:
     {{- if eq .compare.golden.source "pvc" }}
     - name: golden
       persistentVolumeClaim:
-        claimName: {{ .compare.golden.pvc.claimName }}
+        claimName: {{ .compare.golden.pvc.claimName | quote }}
         readOnly: true
     {{- else if eq .compare.golden.source "volume" }}
     - name: golden
       image:
-        reference: {{ .compare.golden.volume.reference }}
+        reference: {{ .compare.golden.volume.reference | quote }}
         pullPolicy: {{ .compare.golden.volume.pullPolicy }}
     {{- end }}
     {{- if .compare.policy }}

@@ -28,6 +28,9 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 {{- if and .gateway.enabled (not .httpRoute.enabled) (ne .rollout.engine "flagger") }}
 - gateway has no route to the server: enable httpRoute too.
 {{- end }}
+{{- if and .gateway.enabled .httpRoute.enabled .httpRoute.parentRefs }}
+- gateway is made and has no route, for httpRoute.parentRefs names others: leave one of them out.
+{{- end }}
 {{- if and .gateway.enabled (not .gateway.className) }}
 - gateway needs a class: set gateway.className to one that `kubectl get gatewayclass` lists.
 {{- end }}
@@ -72,6 +75,9 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 {{- end }}
 {{- if and (or .httpRoute.enabled .ingress.enabled) (not .networkPolicy.gateway) }}
 - The network policy would shut the gateway out: name its pods in networkPolicy.gateway, or disable networkPolicy.
+{{- end }}
+{{- if and (ne .service.type "ClusterIP") (ne .rollout.engine "flagger") (not (concat .networkPolicy.clients .networkPolicy.gateway | toYaml | contains "ipBlock")) }}
+- The network policy would shut out who comes by service.type {{ .service.type }}: give their addresses as an ipBlock in networkPolicy.clients, or disable networkPolicy.
 {{- end }}
 {{- if and (or (include "timbre.scraped" $) (and .compare.prometheus.url (or .judge.enabled .compare.enabled))) (not .networkPolicy.prometheus) }}
 - The network policy would shut Prometheus out: name its pods in networkPolicy.prometheus, or disable networkPolicy.
@@ -170,6 +176,9 @@ Of a bundle's values, and where they are: takes a root and that.
 {{- with .Values }}
 {{- if regexMatch "^[0-9]" (include "timbre.fullname" $) }}
 - A Service's name begins with a letter, and {{ include "timbre.fullname" $ }} doesn't: set fullnameOverride.
+{{- end }}
+{{- if has (include "timbre.fullname" $) (list "y" "yes" "n" "no" "on" "off" "true" "false" "null") }}
+- {{ include "timbre.fullname" $ }} is no name to YAML, but a truth value or none: set fullnameOverride to another.
 {{- end }}
 {{- if and .tokens.existingSecret .tokens.values }}
 - tokens.existingSecret and tokens.values are two sources of one file: take one of them.

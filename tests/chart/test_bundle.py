@@ -154,3 +154,21 @@ def test_a_bucket_may_be_somebody_else_s() -> None:
     assert {"name": "s3", "secret": source} in server(manifests)["volumes"]
     for found in (container(manifests), inits("bundle-s3-endpoint")["verify-bundle"]):
         assert mount not in found["volumeMounts"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "fetching"), [("bundle-registry", "pull-bundle"), ("bundle-s3", "download-bundle")]
+)
+def test_what_fetches_has_the_server_s_proxy_and_certificates(feature: str, fetching: str) -> None:
+    """A store behind either can't be reached otherwise."""
+    own = {"name": "REQUESTS_CA_BUNDLE", "value": "/ca/ca.crt"}
+    mount = {"name": "ca", "mountPath": "/ca"}
+    extra = {
+        "extraEnv": [own],
+        "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+        "extraVolumeMounts": [mount],
+    }
+    pod = server(rendered(charts.feature(feature) | extra))
+    [found] = [each for each in pod["initContainers"] if each["name"] == fetching]
+    assert found["env"][-1] == own
+    assert found["volumeMounts"][-1] == mount

@@ -280,13 +280,33 @@ def test_clients_can_be_left_out() -> None:
 def test_the_bundle_s_store_is_reached_by_the_port_of_its_address(
     feature: str, target: Pod | Address, port: int
 ) -> None:
-    """And by no other; the default has no store and reaches none."""
+    """And by 443, where its tokens or files may be; the default has no store and reaches none."""
     values = charts.feature(feature)
     assert allowed(policies(values), SERVER, target, port)
+    assert allowed(policies(values), SERVER, target, 443)
     assert not allowed(policies(values), SERVER, target, port + 1)
     assert not allowed(policies(values), SERVER, target, port, "UDP")
     assert not allowed(policies(values), TEST, target, port)
     assert not allowed(policies({}), SERVER, target, port)
+
+
+def test_a_store_s_ports_can_be_given() -> None:
+    """For one behind a Service, whose pods have another than its address."""
+    values = merged(
+        charts.feature("bundle-s3-endpoint"), {"networkPolicy": {"registryPorts": [9090]}}
+    )
+    assert allowed(policies(values), SERVER, Pod("storage"), 9090)
+    for port in (443, 9000):
+        assert not allowed(policies(values), SERVER, Pod("storage"), port)
+
+
+def test_dns_may_have_other_ports() -> None:
+    """As pods have them, which is where a policy is held against."""
+    values = {"networkPolicy": {"dnsPorts": [5353]}}
+    for protocol in ("UDP", "TCP"):
+        assert allowed(policies(values), SERVER, COREDNS, 5353, protocol)
+        assert allowed(policies(values), TEST, COREDNS, 5353, protocol)
+    assert not allowed(policies(values), SERVER, COREDNS, DNS, "UDP")
 
 
 @pytest.mark.parametrize("feature", ["bundle-pvc", "bundle-volume", "bundle-image"])

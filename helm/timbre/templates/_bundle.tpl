@@ -64,7 +64,8 @@ What fetches it, and what checks it where a digest is given and fetching doesn't
 {{- end }}
 
 {{/*
---force, because an init container may run again in a pod that has the bundle already.
+--force, because an init container may run again in a pod that has the bundle already. The server's
+variables and mounts are its too: a proxy, or the certificate of who signed the store's.
 */}}
 {{- define "timbre.bundle.pull" -}}
 {{- $bundle := .Values.bundle -}}
@@ -82,10 +83,15 @@ What fetches it, and what checks it where a digest is given and fetching doesn't
     {{- if $bundle.digest }}
     - --digest={{ $bundle.digest }}
     {{- end }}
-  {{- if $bundle.registry.credentialsSecret }}
+  {{- if or $bundle.registry.credentialsSecret .Values.extraEnv }}
   env:
+    {{- if $bundle.registry.credentialsSecret }}
     - name: DOCKER_CONFIG
       value: /registry
+    {{- end }}
+    {{- with .Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
   resources: {{- include "timbre.resources" . | nindent 4 }}
   securityContext: {{- include "timbre.securityContext" . | nindent 4 }}
@@ -98,6 +104,9 @@ What fetches it, and what checks it where a digest is given and fetching doesn't
     - name: registry
       mountPath: /registry
       readOnly: true
+    {{- end }}
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end }}
 
@@ -125,6 +134,9 @@ What fetches it, and what checks it where a digest is given and fetching doesn't
     - name: AWS_SHARED_CREDENTIALS_FILE
       value: /s3/credentials
     {{- end }}
+    {{- with .Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   resources: {{- include "timbre.resources" . | nindent 4 }}
   securityContext: {{- include "timbre.securityContext" . | nindent 4 }}
   volumeMounts:
@@ -136,6 +148,9 @@ What fetches it, and what checks it where a digest is given and fetching doesn't
     - name: s3
       mountPath: /s3
       readOnly: true
+    {{- end }}
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end }}
 

@@ -1,10 +1,12 @@
 {{- define "timbre.egress.dns" -}}
 - to: {{- toYaml .Values.networkPolicy.dns | nindent 4 }}
   ports:
-    - port: 53
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - port: {{ . }}
       protocol: UDP
-    - port: 53
+    - port: {{ . }}
       protocol: TCP
+    {{- end }}
 {{- end }}
 
 {{/*
@@ -15,8 +17,17 @@ The port of an http or https address: the one that it names, or its scheme's own
 {{- end }}
 
 {{/*
-The port a bundle is fetched from.
+Where a bundle is fetched from. Beside the port of its address 443 is open, since a registry may send
+whoever comes to another host for a token or for the files themselves.
 */}}
+{{- define "timbre.egress.bundle" -}}
+- to: {{- toYaml .Values.networkPolicy.registry | nindent 4 }}
+  ports:
+    {{- range .Values.networkPolicy.registryPorts | default (list (include "timbre.egress.bundlePort" .) "443" | uniq) }}
+    - port: {{ . }}
+    {{- end }}
+{{- end }}
+
 {{- define "timbre.egress.bundlePort" -}}
 {{- with .Values.bundle -}}
 {{- if eq .source "registry" -}}

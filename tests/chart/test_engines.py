@@ -82,6 +82,14 @@ def test_flagger_s_primary_sends_copies_and_the_candidate_none() -> None:
     assert not selects({"matchLabels": shadow}, labels("flagger") | {COPIED: PRIMARY})
 
 
+def test_flagger_makes_no_copy_of_the_tokens() -> None:
+    """In one a token that was taken out would hold until the next promotion."""
+    tokens = {"tokens": {"values": ["x" * 32]}}
+    secret = one(rendered(charts.feature("flagger") | tokens), "Secret")["metadata"]
+    assert secret["annotations"] == {"flagger.app/config-tracking": "disabled"}
+    assert "annotations" not in one(rendered(tokens), "Secret")["metadata"]
+
+
 def test_the_budget_is_of_flagger_s_primary() -> None:
     """Which answers; the candidate has no pods most of the time."""
     budget = one(rendered(charts.feature("flagger")), "PodDisruptionBudget")["spec"]["selector"]

@@ -296,7 +296,7 @@ CONTRADICTIONS: dict[str, tuple[Values, str]] = {
         OWN | {"httpRoute": ROUTE["httpRoute"]},
         (
             "gateway is made and has no route, for httpRoute.parentRefs names others: leave one of "
-            "them out."
+            "them out, or name audio-timbre there too."
         ),
     ),
     "clients from outside that the policy shuts out": (

@@ -37,13 +37,14 @@ def options(arguments: list[str]) -> dict[str, str]:
 
 
 def test_a_comparison_is_the_last_part_of_an_upgrade() -> None:
-    """One try; a failed Job stays for its log until the next upgrade."""
+    """One try; a failed Job stays for its log until the next upgrade, or for a day."""
     metadata = one(rendered(charts.feature("compare")), "Job", JOB)["metadata"]
     assert metadata["annotations"] == {
         "helm.sh/hook": "post-upgrade",
         "helm.sh/hook-delete-policy": "before-hook-creation",
     }
     assert job()["backoffLimit"] == 0
+    assert job()["ttlSecondsAfterFinished"] == 86_400
     assert job()["template"]["spec"]["restartPolicy"] == "Never"
 
 

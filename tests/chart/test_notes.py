@@ -51,6 +51,14 @@ def test_with_a_route_its_address_is_said(feature: str, url: str, command: str) 
     assert "port-forward" not in said
 
 
+def test_the_listener_of_a_shared_gateway_tells_the_scheme() -> None:
+    """By its name, since nothing else of it is known."""
+    route = charts.feature("httproute")
+    for listener, scheme in (("https", "https"), ("https-public", "https"), ("web", "http")):
+        route["httpRoute"]["parentRefs"] = [{"name": "public", "sectionName": listener}]
+        assert f" {scheme}://" in notes(route)
+
+
 def test_a_token_is_named_where_one_is_asked_for() -> None:
     """And where none is, that is said."""
     said = notes(charts.feature("tokens"))

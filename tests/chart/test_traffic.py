@@ -56,7 +56,7 @@ def test_the_service_has_the_public_port_only() -> None:
 def test_the_service_can_have_another_type_and_port() -> None:
     """And routes follow it."""
     values = charts.feature("extra") | charts.feature("gateway-http")
-    values["networkPolicy"] = charts.feature("gateway-http")["networkPolicy"]
+    values["networkPolicy"] |= charts.feature("gateway-http")["networkPolicy"]
     manifests = rendered(values)
     service = one(manifests, "Service")
     assert service["spec"]["type"] == "LoadBalancer"
@@ -196,10 +196,10 @@ def test_a_gateway_that_others_use_is_named_as_it_was_given() -> None:
     assert route["metadata"]["annotations"] == values["httpRoute"]["annotations"]
 
 
-def test_a_route_to_another_gateway_leaves_the_release_s_redirect_out() -> None:
-    """It would stand between nobody and nothing."""
+def test_a_route_to_another_gateway_too_leaves_the_release_s_redirect_out() -> None:
+    """Who names the listeners says which of them have clips."""
     values = charts.feature("gateway-https")
-    values["httpRoute"]["parentRefs"] = [{"name": "public"}]
+    values["httpRoute"]["parentRefs"] = [{"name": "public"}, {"name": RELEASE}]
     assert names(rendered(values), "HTTPRoute") == [RELEASE]
 
 

@@ -143,10 +143,10 @@ What the pod's ends are allowed: the drain, then the last request's deadline, th
 {{- end }}
 
 {{/*
-Of the address in NOTES.txt.
+Of the address in NOTES.txt. Of a Gateway of others only the name of a listener tells.
 */}}
 {{- define "timbre.scheme" -}}
-{{- if or (and .Values.gateway.enabled .Values.gateway.https.enabled) (and .Values.ingress.enabled .Values.ingress.tls.secretName) }}https{{ else }}http{{ end }}
+{{- if or (toYaml .Values.httpRoute.parentRefs | regexMatch "sectionName: [\"']?https") (and .Values.gateway.enabled .Values.gateway.https.enabled) (and .Values.ingress.enabled .Values.ingress.tls.secretName) }}https{{ else }}http{{ end }}
 {{- end }}
 
 {{- define "timbre.curl.token" -}}

@@ -29,7 +29,14 @@ Values that contradict each other: everything that is wrong, a sentence a line, 
 - gateway has no route to the server: enable httpRoute too.
 {{- end }}
 {{- if and .gateway.enabled .httpRoute.enabled .httpRoute.parentRefs }}
-- gateway is made and has no route, for httpRoute.parentRefs names others: leave one of them out.
+{{- $own := include "timbre.fullname" $ }}
+{{- $others := list }}
+{{- range .httpRoute.parentRefs }}
+{{- $others = ne .name $own | ternary (append $others .name) $others }}
+{{- end }}
+{{- if eq (len $others) (len .httpRoute.parentRefs) }}
+- gateway is made and has no route, for httpRoute.parentRefs names others: leave one of them out, or name {{ $own }} there too.
+{{- end }}
 {{- end }}
 {{- if and .gateway.enabled (not .gateway.className) }}
 - gateway needs a class: set gateway.className to one that `kubectl get gatewayclass` lists.

@@ -518,6 +518,98 @@ def test_a_release_without_a_way_back_is_left_alone(tmp_path: Path) -> None:
     assert "Helm has deployed no revision" in said.out
 
 
+BROKEN = "That is an error of helm, kubectl or jq"
+
+
+def test_what_could_not_be_read_is_not_a_promotion(cluster: Cluster) -> None:
+    """Nor is it the candidate's end: the same command goes on."""
+    cluster.change(blips={"100": "helm get values"})
+    said = cluster.rollout("walk", *cluster.candidate, STEPS="0")
+    assert (said.code, said.judged) == (OTHER, [0, 100])
+    assert BROKEN in said.out
+    assert said.state["given"]["image"] == ROUTED["image"]
+    again = cluster.rollout("walk", *cluster.candidate, STEPS="0")
+    assert (again.code, again.judged) == (0, []), again.out
+    assert {key: again.state["given"][key] for key in PROMOTED} == PROMOTED
+
+
+def test_what_could_not_be_read_sets_nothing_back(cluster: Cluster) -> None:
+    """A promotion that lacks the release's values gives it no others."""
+    cluster.rollout("step", "100", *cluster.candidate)
+    cluster.change(blips={"ready": "helm get values"})
+    said = cluster.rollout("promote")
+    assert said.code == OTHER
+    assert {key: said.state["given"][key] for key in ROUTED} == ROUTED
+    assert cluster.rollout("promote").code == 0
+    assert {key: cluster.state["given"][key] for key in PROMOTED} == PROMOTED
+
+
+@pytest.mark.parametrize("command", ["helm get values", "helm history timbre", "helm version"])
+@pytest.mark.parametrize("action", ["walk", "abort"])
+def test_a_release_that_could_not_be_read_is_left_alone(
+    cluster: Cluster, command: str, action: str
+) -> None:
+    """Before anything is begun."""
+    cluster.rollout("step", "10", *cluster.candidate)
+    before = cluster.state["given"]
+    if command == "helm version":
+        command += " --template"
+    cluster.change(blips={"now": command})
+    said = cluster.rollout(action)
+    assert (said.code, said.state["log"]) == (OTHER, [])
+    assert BROKEN in said.out
+    assert said.state["given"] == before
+
+
+@pytest.mark.parametrize("action", [("step", "50"), ("abort",)])
+def test_pods_that_could_not_be_counted_are_not_none(
+    tmp_path: Path, action: tuple[str, ...]
+) -> None:
+    """No clip goes where there are too few."""
+    cluster = Cluster(tmp_path, given=ROUTED | {"autoscaling": {"enabled": True}}, stable=4)
+    cluster.rollout("step", "10", *cluster.candidate)
+    cluster.change(blips={"now": "kubectl get deployment"})
+    said = cluster.rollout(*action)
+    assert (said.code, said.state["log"]) == (OTHER, [])
+    assert BROKEN in said.out
+
+
+@pytest.mark.parametrize("command", ["kubectl get job", "kubectl get pods"])
+def test_a_verdict_that_could_not_be_read_is_none(cluster: Cluster, command: str) -> None:
+    """The step is taken back, and the canary keeps what it had."""
+    cluster.change(fails={"10": FAILED}, blips={"10": command})
+    said = cluster.rollout("walk", *cluster.candidate)
+    assert said.code == OTHER
+    assert canary(said.state)["weight"] == 1
+
+
+def test_pods_that_could_not_be_looked_at_have_not_crashed(growing: Cluster) -> None:
+    """The canary keeps what it has."""
+    growing.change(blips={"now": "kubectl get pods"}, looks=[[CRASHED]])
+    said = growing.rollout("walk")
+    assert said.code == OTHER
+    assert canary(said.state)["weight"] == 10
+
+
+def test_arguments_that_could_not_be_laid_over_change_nothing(cluster: Cluster) -> None:
+    """What they would make of the release isn't known."""
+    cluster.change(blips={"now": "helm upgrade timbre"})
+    said = cluster.rollout("walk", *cluster.candidate)
+    assert (said.code, said.upgrades) == (OTHER, [])
+
+
+@pytest.mark.parametrize("action", ["abort", "walk"])
+def test_an_error_of_helm_is_not_the_candidate_s(tmp_path: Path, action: str) -> None:
+    """Also where the canary was to go because it had failed: it is still there."""
+    cluster = Cluster(tmp_path)
+    cluster.rollout("step", "10", *cluster.candidate)
+    cluster.change(fails={"": 1, "50": FAILED})
+    said = cluster.rollout(action)
+    assert said.code == OTHER
+    assert BROKEN in said.out
+    assert canary(said.state)["enabled"] is True
+
+
 def test_pods_go_when_the_gateway_has_the_route(tmp_path: Path) -> None:
     """Each change of the route is seen before what it took away is removed."""
     cluster = Cluster(tmp_path, lag=2)
@@ -586,6 +678,7 @@ def test_without_a_route_shadows_and_golden_set_judge(tmp_path: Path) -> None:
     [
         ((), USAGE, "rollout.sh step WEIGHT | walk | promote | abort"),
         (("jump",), USAGE, "rollout.sh step WEIGHT"),
+        (("step",), USAGE, "rollout.sh step WEIGHT"),
         (("step", "101"), USAGE, "0 to 100, and not 101"),
         (("step", "half"), USAGE, "0 to 100, and not half"),
         (("promote", "--", "--set", "a=b"), USAGE, "no arguments for helm"),

@@ -7,7 +7,8 @@ canary's pods, and under `rollback` how a rollback does; `cuts` names ends at wh
 runs is killed, `comparing` for how many looks a comparison runs after that, and `lasting` for how
 many Helm does, whose revision then has the status `becomes`; `looks` has the canary's pods as they
 are found at one look after another, with their phase and whether they are ready; `log` has
-everything that was changed.
+everything that was changed. `blips` has, by the end of an upgrade, the command that fails once after
+it, and under `now` the one that fails once at its next call.
 `install` puts both where PATH finds them.
 """
 
@@ -46,6 +47,7 @@ def install(folder: Path, state: State) -> dict[str, str]:
         "past": [],
         "fails": {},
         "cuts": [],
+        "blips": {},
         "comparing": 0,
         "lasting": 0,
         "looks": [[]],
@@ -170,6 +172,8 @@ def _upgrade(state: State, arguments: list[str]) -> int:
     waits = "--wait" in arguments and canary["enabled"]
     end = str(canary["weight"]) if judged else "ready" if waits else ""
     code = state["fails"].get(end, 0)
+    if end in state["blips"]:
+        state["blips"]["now"] = state["blips"].pop(end)
     state["generation"] += 1
     state["seen"] = state["generation"] - 1 if state["lag"] else state["generation"]
     if judged and canary["enabled"] and _values(state)["compare"]["enabled"]:
@@ -252,6 +256,16 @@ def _route(state: State) -> State:
     }
 
 
+def _blip(state: State, program: str, arguments: list[str]) -> bool:
+    """Whether the command is the one that fails this once."""
+    words = [program, *arguments[2 if program == "kubectl" else 0 :]]
+    if " ".join(words[:3]) != state["blips"].get("now"):
+        return False
+    del state["blips"]["now"]
+    print("Error: connection refused", file=sys.stderr)  # noqa: T201
+    return True
+
+
 def main() -> None:
     """Run as helm or as kubectl."""
     file = Path(os.environ["FAKE_CLUSTER"])
@@ -259,7 +273,10 @@ def main() -> None:
     _, program, *arguments = sys.argv
     code, cut = 0, False
     try:
-        code = {"helm": helm, "kubectl": kubectl}[program](state, arguments)
+        if _blip(state, program, arguments):
+            code = 1
+        else:
+            code = {"helm": helm, "kubectl": kubectl}[program](state, arguments)
     except Cut:
         cut = True
     file.write_text(json.dumps(state), encoding="utf-8")

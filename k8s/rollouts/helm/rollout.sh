@@ -13,10 +13,11 @@
 #     rollout.sh walk -- --set canary.bundle.registry.reference=oci://registry.example/team/model:2
 #
 # RELEASE and NAMESPACE are timbre unless they say otherwise, CHART is the chart in this checkout;
-# READY_TIMEOUT is what pods may take to be ready. It takes Helm 4, or Helm 3.14 or newer, kubectl and
-# jq, and ends with 0, or with what the comparison said: 1 failed, as a canary has that crashed, 2
-# inconclusive; 3 is everything else.
-set -euo pipefail
+# READY_TIMEOUT is what pods may take to be ready. It takes Helm 4, or Helm 3.14 or newer, kubectl, jq
+# and bash 4.4 or newer, and ends with 0, or with what the comparison said: 1 failed, as a canary has
+# that crashed, 2 inconclusive; 64 is a wrong call, and 3 everything else.
+# shellcheck disable=SC2329 # Actions are called by their name.
+set -Eeuo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 RELEASE="${RELEASE:-timbre}"
 NAMESPACE="${NAMESPACE:-timbre}"
@@ -32,6 +33,8 @@ PENDING_TIMEOUT_S="${PENDING_TIMEOUT_S:-600}"
 RECOVER_TIMEOUT_S="${RECOVER_TIMEOUT_S:-60}"
 
 FAILED=1 INCONCLUSIVE=2 OTHER=3
+# How a step ended. It is no return code: bash would go on after errors where somebody looks at one.
+outcome=0
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -39,12 +42,19 @@ die() {
     exit "${2:-$OTHER}"
 }
 
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) ||
+    die "This is bash $BASH_VERSION, and bash 4.4 or newer is needed: macOS has an older one, and Homebrew a newer."
+# What could not be read is never taken for nothing, and no error for the candidate's: theirs is often 1.
+shopt -s inherit_errexit
+broken="That is an error of helm, kubectl or jq, and no verdict: the same command goes on from here."
+trap 'if [ "$BASH_SUBSHELL" = 0 ]; then die "$broken"; else exit "$OTHER"; fi' ERR
+
 kube() { kubectl --namespace "$NAMESPACE" "$@"; }
 
 # The release's values as they are now, with the chart's own and without.
 read_values() {
-    all="$(helm get values "$RELEASE" --namespace "$NAMESPACE" --all --output json)"
-    given="$(helm get values "$RELEASE" --namespace "$NAMESPACE" --output json | jq '. // {}')"
+    all="$(helm get values "$RELEASE" --namespace "$NAMESPACE" --all --output json | jq --exit-status .)" || die "$broken"
+    given="$(helm get values "$RELEASE" --namespace "$NAMESPACE" --output json | jq --exit-status '. // {}')" || die "$broken"
 }
 value() { jq --raw-output "$1" <<<"$all"; }
 
@@ -78,22 +88,29 @@ revisions() { helm history "$RELEASE" --namespace "$NAMESPACE" --output json | j
 # Back to the newest revision that is deployed: the only ones of which it is known that the weight in
 # them was judged.
 back_to_deployed() {
-    local revision
-    revision="$(revisions 'map(select(.status == "deployed"))[-1].revision // ""')"
+    local revision stuck="It could not be taken back: Helm's message is above. The canary may have clips by a weight that nobody judged: the same command, or abort, takes it back first."
+    revision="$(revisions 'map(select(.status == "deployed"))[-1].revision // ""')" || die "$stuck"
     [ -n "$revision" ] ||
         die "Helm has deployed no revision of $RELEASE that there is a way back to: helm --namespace $NAMESPACE history $RELEASE shows them."
-    helm rollback "$RELEASE" "$revision" --namespace "$NAMESPACE" --no-hooks >/dev/null ||
-        die "It could not be taken back: Helm's message is above. The canary may have clips by a weight that nobody judged: the same command, or abort, takes it back first."
+    helm rollback "$RELEASE" "$revision" --namespace "$NAMESPACE" --no-hooks >/dev/null || die "$stuck"
     read_values
 }
 
-is_pending() { [[ "$(revisions '.[-1].status')" = pending-* ]]; }
-compares() { [ -n "$(kube get job "$name-compare" --output jsonpath='{.status.active}' --ignore-not-found)" ]; }
+is_pending() {
+    local status
+    status="$(revisions '.[-1].status')" || die "$broken"
+    [[ "$status" = pending-* ]]
+}
+compares() {
+    local active
+    active="$(kube get job "$name-compare" --output jsonpath='{.status.active}' --ignore-not-found)" || die "$broken"
+    [ -n "$active" ]
+}
 
 # What was cut off is taken back, so that no weight is taken for judged by being there. Somebody's Helm
 # may still be at it, and has its comparison ended first; an abort doesn't wait.
 settle() {
-    local left="$PENDING_TIMEOUT_S"
+    local left="$PENDING_TIMEOUT_S" status
     if [ "$action" != abort ] && is_pending; then
         say "Helm is changing the release, or was cut off while it was: it has $left s to end, and as long as its comparison takes."
         while is_pending; do
@@ -103,17 +120,20 @@ settle() {
             left=$((left - 1))
         done
     fi
-    if [ "$(revisions '.[-1].status')" != deployed ]; then
+    status="$(revisions '.[-1].status')"
+    if [ "$status" != deployed ]; then
         say "The last change of the release was not done: it is taken back."
         back_to_deployed
     fi
     read_values
 }
 
-# A change to exactly these values, and what helm's arguments lay over them.
+# A change to exactly these values, and what helm's arguments lay over them. Of no values Helm would
+# make the chart's own.
 replace() {
     local values="$1"
     shift
+    jq --exit-status 'type == "object"' <<<"$values" >/dev/null || die "$broken"
     upgrade --wait "$back" --timeout "$READY_TIMEOUT" --reset-values --no-hooks --values - "$@" <<<"$values"
 }
 
@@ -127,10 +147,14 @@ asked() {
 }
 
 # Whether helm's arguments say what a candidate is.
-names_candidate() { asked "$@" | jq --exit-status '.canary | any(.image, .bundle, .settings; . != null and . != {})' >/dev/null; }
+names_candidate() {
+    local wanted
+    wanted="$(asked "$@")" || die "$broken"
+    jq --exit-status '.canary | any(.image, .bundle, .settings; . != null and . != {})' <<<"$wanted" >/dev/null
+}
 
 prepare() {
-    local tool
+    local tool version
     for tool in helm kubectl jq; do
         command -v "$tool" >/dev/null 2>&1 || die "$tool is missing."
     done
@@ -138,7 +162,8 @@ prepare() {
         die "There is no release $RELEASE in $NAMESPACE: RELEASE and NAMESPACE name it."
     read_values
     [ "$(value .rollout.engine)" = helm ] || die "$(value .rollout.engine) moves this release's clips: rollout.engine says so."
-    case "$(helm version --template '{{.Version}}')" in
+    version="$(helm version --template '{{.Version}}')"
+    case "$version" in
         v3.*) back=--atomic ;;
         *) back=--rollback-on-failure ;;
     esac
@@ -185,11 +210,13 @@ within() {
 # Whether the canary has pods that are ready, and none that runs and isn't: such a one has crashed,
 # where one that doesn't run may wait for a node.
 is_up() {
-    kube get pods --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component=server,track=canary" \
-        --output json | jq --exit-status '
-            [.items[] | select(.metadata.deletionTimestamp | not) | .status
-                | {phase, ready: any(.conditions[]?; .type == "Ready" and .status == "True")}]
-            | any(.ready) and all(.ready or .phase != "Running")' >/dev/null
+    local found
+    found="$(kube get pods --output json \
+        --selector "app.kubernetes.io/instance=$RELEASE,app.kubernetes.io/component=server,track=canary")" || die "$broken"
+    jq --exit-status '
+        [.items[] | select(.metadata.deletionTimestamp | not) | .status
+            | {phase, ready: any(.conditions[]?; .type == "Ready" and .status == "True")}]
+        | any(.ready) and all(.ready or .phase != "Running")' <<<"$found" >/dev/null
 }
 
 # Whether every gateway of the route has seen it as it now is.
@@ -218,10 +245,11 @@ verdict() {
         --output jsonpath='{.items[-1:].status.containerStatuses[0].state.terminated.exitCode}'
 }
 
-# Called where a failure is looked at, so that bash doesn't end by itself in here.
+# One step. How it ended is in outcome.
 step() {
-    local to="$1" from share now before kept=false anew=false code=""
+    local to="$1" from count share now before after kept=false anew=false code=""
     shift
+    outcome="$OTHER"
     if [ "$#" = 0 ] && is_enabled; then kept=true; fi
     if ! [[ "$to" =~ ^[0-9]{1,3}$ ]] || [ "$to" -gt 100 ]; then
         die "A weight is a percentage, 0 to 100, and not $to." 64
@@ -236,7 +264,8 @@ step() {
     if [ "$#" -gt 0 ] && names_candidate "$@"; then anew=true; fi
     [ "$(value .compare.enabled)" = true ] || say "compare is disabled: nobody judges this step."
     # Pods first, clips then. The baseline grows for as long as it gets as many.
-    share=$((($(needed) * to + 99) / 100))
+    count="$(needed)"
+    share=$(((count * to + 99) / 100))
     [ "$share" -gt 0 ] || share=1
     now="$(pods "$name-canary")"
     if [ "$#" -gt 0 ] || ! is_enabled || [ "${now:-0}" -lt "$share" ]; then
@@ -250,40 +279,44 @@ step() {
         if [ "$anew" = true ]; then set -- replace "$(without_candidate)" "$@"; else set -- change "$@"; fi
         if ! "$@"; then
             say "They were not ready in $READY_TIMEOUT, and are gone again: Helm's message is above."
-            [ "$kept" = true ] || return "$OTHER"
+            [ "$kept" = true ] || return 0
             # That nodes have no room for more is no fault of the candidate.
             if within "$RECOVER_TIMEOUT_S" is_up; then
                 say "Those that the canary had are ready, and it still has $from%."
-                return "$OTHER"
+                return
             fi
             say "Those that the canary had are not ready either, so it has failed; it still has $from%: kubectl --namespace $NAMESPACE describe pods --selector track=canary"
-            return "$FAILED"
+            outcome="$FAILED"
+            return
         fi
     fi
     before="$(job)"
     say "The canary gets $to% of the clips, if it is as good as stable."
     if judged --set "canary.weight=$to"; then
         say "It has $to%."
+        outcome=0
         return
     fi
-    if [ "$(job)" != "$before" ]; then code="$(verdict)"; fi
+    after="$(job)"
+    if [ "$after" != "$before" ]; then code="$(verdict)"; fi
     say "That was taken back: it has $(weight)%."
     case "$code" in
         "$FAILED") say "The comparison failed: kubectl --namespace $NAMESPACE logs job/$name-compare" ;;
         "$INCONCLUSIVE") say "The comparison was inconclusive: kubectl --namespace $NAMESPACE logs job/$name-compare says what is missing. The same command tries again." ;;
         *)
             say "There was no verdict: Helm's message is above."
-            code="$OTHER"
+            return
             ;;
     esac
-    return "$code"
+    outcome="$code"
 }
 
 # Clips go back to stable, which first has pods for all of them.
 return_to_stable() {
-    local count
+    local count now
     count="$(needed)"
-    if is_scaled && [ "$(pods "$name")" -lt "$count" ]; then
+    now="$(pods "$name")"
+    if is_scaled && [ "$now" -lt "$count" ]; then
         say "Pods for stable: $count."
         kube scale deployment "$name" --replicas "$count" >/dev/null
         kube rollout status deployment "$name" --timeout "$READY_TIMEOUT" >/dev/null
@@ -329,13 +362,16 @@ promote() {
     local wanted
     wanted="$(promoted)"
     if [ "$(jq --compact-output --sort-keys . <<<"$wanted")" != "$(jq --compact-output --sort-keys . <<<"$given")" ]; then
-        if is_routed && [ "$(weight)" -lt 100 ]; then step 100 || return; fi
+        if is_routed && [ "$(weight)" -lt 100 ]; then
+            step 100
+            [ "$outcome" = 0 ] || return 0
+        fi
         # No clip is on its way to it any more, and its pods make room for stable's.
         wait_for_route
         change --set canary.baseline.enabled=false ||
             die "The baseline is still there: Helm's message is above. The canary has every clip; promote tries again."
         say "Stable becomes what the canary is."
-        replace "$(promoted)" ||
+        replace "$wanted" ||
             die "It did not, and was taken back: Helm's message is above. The canary has every clip; promote tries again."
     fi
     return_to_stable
@@ -346,24 +382,23 @@ promote() {
 same() {
     local now wanted
     now="$(jq 'del(.canary.replicas, .canary.baseline.replicas)' <<<"$given" | jq --compact-output --sort-keys .)"
-    wanted="$(asked "$@" | jq --compact-output --sort-keys .)"
+    wanted="$(asked "$@" | jq --compact-output --sort-keys .)" || die "$broken"
     [ "$wanted" = "$now" ]
 }
 
 walk() {
-    local to code
+    local to
     # The command that began goes on; another candidate is told to wait by the step.
     if [ "$#" -gt 0 ] && [ "$(weight)" -gt 0 ] && same "$@"; then set --; fi
     for to in $STEPS 100; do
         # A weight that the canary has was judged, as settle sees to. At 0 it may never have been.
         if [ "$#" = 0 ] && [ "$(weight)" -gt 0 ] && [ "$to" -le "$(weight)" ]; then continue; fi
         if [ "$to" -gt 0 ] && ! is_routed; then continue; fi
-        code=0
-        step "$to" "$@" || code=$?
+        step "$to" "$@"
         # The candidate is in the release's values from here on.
         set --
-        if [ "$code" = "$FAILED" ]; then abort; fi
-        [ "$code" = 0 ] || return "$code"
+        if [ "$outcome" = "$FAILED" ]; then abort; fi
+        [ "$outcome" = 0 ] || return 0
     done
     promote
 }
@@ -373,7 +408,8 @@ action="${1:-}"
 [ "$#" = 0 ] || shift
 arguments=()
 if [ "$action" = step ]; then
-    arguments+=("${1:?"$usage"}")
+    [ "$#" -gt 0 ] || die "$usage" 64
+    arguments+=("$1")
     shift
 fi
 if [ "${1:-}" = -- ]; then shift; elif [ "$#" -gt 0 ]; then die "$usage" 64; fi
@@ -384,3 +420,4 @@ case "$action" in
 esac
 prepare
 "$action" "${arguments[@]}" "$@"
+exit "$outcome"

@@ -643,9 +643,43 @@ def test_stable_has_pods_before_it_has_clips(tmp_path: Path) -> None:
     cluster.change(stable=1)
     said = cluster.rollout("abort")
     assert said.code == 0, said.out
-    sizes = [entry["scaled"] for entry in said.state["log"] if "scaled" in entry]
-    assert sizes
-    assert "scaled" in said.state["log"][0]
+    assert said.state["log"][0] == {"scaled": 4, "name": "timbre"}
+
+
+SCALED: dict[str, Any] = ROUTED | {
+    "autoscaling": {"enabled": True, "minReplicas": 4, "maxReplicas": 6}
+}
+
+
+def test_an_autoscaler_is_not_waited_for_with_clips(tmp_path: Path) -> None:
+    """Deployments that it will scale have their pods before, and never more than it may give."""
+    cluster = Cluster(tmp_path, given=SCALED, stable=4)
+    said = cluster.rollout("walk", *cluster.candidate, STEPS="10 50")
+    assert said.code == 0, said.out
+    pods = {"timbre": 4, "timbre-canary": 1, "timbre-baseline": 1}
+    for entry in said.state["log"]:
+        if "scaled" in entry:
+            pods[entry["name"]] = entry["scaled"]
+        elif entry.get("judged"):
+            needed = 4 * entry["weight"] / 100
+            assert pods["timbre-canary"] >= needed
+            assert entry["weight"] > 50 or pods["timbre-baseline"] >= needed
+        assert max(pods.values()) <= 6
+    assert [each["weight"] for each in said.upgrades if each["judged"]] == [10, 50, 100]
+    assert all(each["replicas"] <= 6 for each in said.upgrades)
+
+
+def test_pods_that_an_autoscaled_canary_lacks_hold_its_clips_back(tmp_path: Path) -> None:
+    """The same command looks at them again, and says nothing of the candidate."""
+    cluster = Cluster(tmp_path, given=SCALED, stable=4, looks=[[READY]])
+    cluster.rollout("step", "10", *cluster.candidate)
+    cluster.change(fails={"status": 1})
+    for _ in range(2):
+        said = cluster.rollout("step", "50")
+        assert (said.code, said.judged) == (OTHER, [])
+        assert canary(said.state)["weight"] == 10
+    cluster.change(fails={})
+    assert cluster.rollout("step", "50").judged == [50]
 
 
 def test_an_abort_without_a_canary_does_nothing(cluster: Cluster) -> None:

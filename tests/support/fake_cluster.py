@@ -3,12 +3,13 @@
 What there is, is in the file that FAKE_CLUSTER names: `defaults` and `given` are values, the
 chart's and the release's, `status` what Helm says of its last revision, and `past` those before it;
 `fails` says how a judged upgrade to a weight ends, under `ready` how one does that waits for a
-canary's pods, and under `rollback` how a rollback does; `cuts` names ends at which everything that
-runs is killed, `comparing` for how many looks a comparison runs after that, and `lasting` for how
-many Helm does, whose revision then has the status `becomes`; `looks` has the canary's pods as they
-are found at one look after another, with their phase and whether they are ready; `log` has
-everything that was changed. `blips` has, by the end of an upgrade, the command that fails once after
-it, and under `now` the one that fails once at its next call.
+canary's pods, under `rollback` how a rollback does, and under `status` how waiting for pods does;
+`scaled` has the pods that a Deployment was given by itself; `cuts` names ends at which everything
+that runs is killed, `comparing` for how many looks a comparison runs after that, and `lasting` for
+how many Helm does, whose revision then has the status `becomes`; `looks` has the canary's pods as
+they are found at one look after another, with their phase and whether they are ready; `log` has
+everything that was changed. `blips` has, by the end of an upgrade, the command that fails once
+after it, and under `now` the one that fails once at its next call.
 `install` puts both where PATH finds them.
 """
 
@@ -48,6 +49,7 @@ def install(folder: Path, state: State) -> dict[str, str]:
         "fails": {},
         "cuts": [],
         "blips": {},
+        "scaled": {},
         "comparing": 0,
         "lasting": 0,
         "looks": [[]],
@@ -201,11 +203,11 @@ def kubectl(state: State, arguments: list[str]) -> int:
             state["code"] if "component=compare" in rest[2] else json.dumps(_canary(state))
         ),
         ("get", "httproute"): lambda: json.dumps(_route(state)),
-        ("scale", "deployment"): lambda: state["log"].append({"scaled": int(rest[-1])}),
+        ("scale", "deployment"): lambda: _scale(state, rest[1], int(rest[-1])),
         ("rollout", "status"): lambda: "",
     }
     print(answers[verb, rest[0]](), end="")  # noqa: T201
-    return 0
+    return int(state["fails"].get("status", 0)) if verb == "rollout" else 0
 
 
 def _comparing(state: State) -> object:
@@ -214,13 +216,21 @@ def _comparing(state: State) -> object:
     return 1 if state["comparing"] else ""
 
 
+def _scale(state: State, name: str, to: int) -> str:
+    state["log"].append({"scaled": to, "name": name})
+    state["scaled"][name] = to
+    return ""
+
+
 def _pods(state: State, name: str) -> object:
     values = _values(state)
     canary, beside = values["canary"], values["canary"]["baseline"]
     if name == NAME:
-        return state.get("stable", values["replicaCount"])
+        return state["scaled"].get(name, state.get("stable", values["replicaCount"]))
     if not canary["enabled"] or (name.endswith("baseline") and not beside["enabled"]):
         return ""
+    if values["autoscaling"]["enabled"]:  # Which hasn't looked at it yet.
+        return state["scaled"].get(name, 1)
     return (beside["replicas"] if name.endswith("baseline") else 0) or canary["replicas"]
 
 

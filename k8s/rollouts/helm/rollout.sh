@@ -182,18 +182,37 @@ weight() { value 'if .canary.enabled then .canary.weight else 0 end'; }
 # Pods that a track's Deployment has been asked for.
 pods() { kube get deployment "$1" --output jsonpath='{.spec.replicas}' --ignore-not-found; }
 
-# Pods that all clips need: as many as stable was given or, where they follow the clips, all there are.
+# Pods that all clips need: as many as stable was given or, where they follow the clips, all that have
+# any. A track without clips has pods for none, be they the least that its autoscaler leaves it.
 needed() {
     if ! is_scaled; then
         value .replicaCount
         return
     fi
-    local track sum=0 found
-    for track in "$name" "$name-canary" "$name-baseline"; do
+    local at beside track sum=0 found
+    at="$(weight)"
+    beside="$(value "if .canary.baseline.enabled and $at <= 50 then $at else 0 end")"
+    local tracks=()
+    [ "$at" = 0 ] || tracks+=("$name-canary")
+    [ "$beside" = 0 ] || tracks+=("$name-baseline")
+    [ "$((at + beside))" = 100 ] || tracks+=("$name")
+    for track in "${tracks[@]}"; do
         found="$(pods "$track")"
         sum=$((sum + ${found:-0}))
     done
-    echo "$sum"
+    value "if .autoscaling.enabled then .autoscaling else .keda end | [([$sum, .minReplicas] | max), .maxReplicas] | min"
+}
+
+# Gives a track's Deployment so many pods, if it has fewer, and waits for them. An autoscaler does so
+# only after a while, which Helm doesn't wait for.
+grow() {
+    local now
+    now="$(pods "$1")" || die "$broken"
+    [ -n "$now" ] || return 0
+    if [ "$now" -lt "$2" ]; then
+        kube scale deployment "$1" --replicas "$2" >/dev/null || die "$broken"
+    fi
+    kube rollout status deployment "$1" --timeout "$READY_TIMEOUT" >/dev/null
 }
 
 # Looks each second whether something is so, for so many at most.
@@ -247,7 +266,7 @@ verdict() {
 
 # One step. How it ended is in outcome.
 step() {
-    local to="$1" from count share now before after kept=false anew=false code=""
+    local to="$1" from count share now before after ready=true kept=false anew=false code=""
     shift
     outcome="$OTHER"
     if [ "$#" = 0 ] && is_enabled; then kept=true; fi
@@ -279,16 +298,23 @@ step() {
         if [ "$anew" = true ]; then set -- replace "$(without_candidate)" "$@"; else set -- change "$@"; fi
         if ! "$@"; then
             say "They were not ready in $READY_TIMEOUT, and are gone again: Helm's message is above."
-            [ "$kept" = true ] || return 0
-            # That nodes have no room for more is no fault of the candidate.
-            if within "$RECOVER_TIMEOUT_S" is_up; then
-                say "Those that the canary had are ready, and it still has $from%."
-                return
-            fi
-            say "Those that the canary had are not ready either, so it has failed; it still has $from%: kubectl --namespace $NAMESPACE describe pods --selector track=canary"
-            outcome="$FAILED"
+            ready=false
+        fi
+    fi
+    if [ "$ready" = true ] && is_scaled && ! { grow "$name-canary" "$share" && { [ "$to" -gt 50 ] || grow "$name-baseline" "$share"; }; }; then
+        say "They were not ready in $READY_TIMEOUT: kubectl's message is above. They stay, and the same command looks at them again."
+        ready=false
+    fi
+    if [ "$ready" = false ]; then
+        [ "$kept" = true ] || return 0
+        # That nodes have no room for more is no fault of the candidate.
+        if within "$RECOVER_TIMEOUT_S" is_up; then
+            say "Those that the canary had are ready, and it still has $from%."
             return
         fi
+        say "Those that the canary had are not ready either, so it has failed; it still has $from%: kubectl --namespace $NAMESPACE describe pods --selector track=canary"
+        outcome="$FAILED"
+        return
     fi
     before="$(job)"
     say "The canary gets $to% of the clips, if it is as good as stable."
@@ -318,8 +344,7 @@ return_to_stable() {
     now="$(pods "$name")"
     if is_scaled && [ "$now" -lt "$count" ]; then
         say "Pods for stable: $count."
-        kube scale deployment "$name" --replicas "$count" >/dev/null
-        kube rollout status deployment "$name" --timeout "$READY_TIMEOUT" >/dev/null
+        grow "$name" "$count"
     fi
     if [ "$(weight)" -gt 0 ]; then
         move --set canary.weight=0

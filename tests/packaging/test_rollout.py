@@ -182,6 +182,16 @@ def test_stable_is_made_anew_while_it_gets_no_clips(walked: Said) -> None:
     ]
 
 
+def test_stable_is_replaced_while_the_canary_has_every_clip(cluster: Cluster) -> None:
+    """A promotion from half of the clips changes nothing else of what led up to it."""
+    cluster.rollout("step", "50", *cluster.candidate)
+    said = cluster.rollout("promote")
+    assert said.code == 0, said.out
+    replaced = next(each for each in said.upgrades if each["values"]["image"] == PROMOTED["image"])
+    assert (replaced["enabled"], replaced["weight"]) == (True, 100)
+    assert replaced["values"]["canary"]["baseline"]["enabled"] is False
+
+
 def test_the_promoted_stable_has_the_canary_s_pods(cluster: Cluster) -> None:
     """Image, variables and init containers are what the chart made of the canary's values."""
     cluster.rollout("step", "100", *cluster.candidate)

@@ -396,6 +396,7 @@ promote() {
         change --set canary.baseline.enabled=false ||
             die "The baseline is still there: Helm's message is above. The canary has every clip; promote tries again."
         say "Stable becomes what the canary is."
+        wanted="$(promoted)" # of the values as they are by now: the canary has every clip
         replace "$wanted" ||
             die "It did not, and was taken back: Helm's message is above. The canary has every clip; promote tries again."
     fi

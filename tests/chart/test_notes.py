@@ -38,7 +38,7 @@ def test_without_a_route_a_port_is_forwarded() -> None:
     [
         ("gateway-http", "http://ADDRESS/v1/classify", f"get gateway {RELEASE}"),
         ("gateway-https", "https://timbre.example/v1/classify", f"get gateway {RELEASE}"),
-        ("gateway-shared", "http://timbre.example/v1/classify", "httpRoute.parentRefs"),
+        ("gateway-shared", "https://timbre.example/v1/classify", "httpRoute.parentRefs"),
         ("ingress", "http://ADDRESS/v1/classify", f"get ingress {RELEASE}"),
         ("ingress-tls", "https://timbre.example/v1/classify", f"get ingress {RELEASE}"),
     ],
@@ -53,7 +53,7 @@ def test_with_a_route_its_address_is_said(feature: str, url: str, command: str) 
 
 def test_the_listener_of_a_shared_gateway_tells_the_scheme() -> None:
     """By its name, since nothing else of it is known."""
-    route = charts.feature("httproute")
+    route = charts.feature("gateway-shared")
     for listener, scheme in (("https", "https"), ("https-public", "https"), ("web", "http")):
         route["httpRoute"]["parentRefs"] = [{"name": "public", "sectionName": listener}]
         assert f" {scheme}://" in notes(route)

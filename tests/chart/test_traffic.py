@@ -10,6 +10,7 @@ import pytest
 from service.access import parse
 from tests.support import charts
 from tests.support.charts import RELEASE, Manifest, kinds, one, rendered
+from tests.support.layers import merged
 
 EXACT = ["/", "/docs", "/openapi.json"]
 PREFIXES = ["/v1", "/web", "/reference"]
@@ -55,8 +56,7 @@ def test_the_service_has_the_public_port_only() -> None:
 
 def test_the_service_can_have_another_type_and_port() -> None:
     """And routes follow it."""
-    values = charts.feature("extra") | charts.feature("gateway-http")
-    values["networkPolicy"] |= charts.feature("gateway-http")["networkPolicy"]
+    values = merged(charts.feature("extra"), charts.feature("gateway-http"))
     manifests = rendered(values)
     service = one(manifests, "Service")
     assert service["spec"]["type"] == "LoadBalancer"

@@ -204,7 +204,7 @@ def test_a_token_of_a_file_is_the_one_that_is_there_by_then(tmp_path: Path) -> N
         server.model()
         file.write_text(f"{'c' * 32}\n", encoding="utf-8")
         server.model()
-        with pytest.raises(Refused, match="does not accept the one in .*/tokens"):
+        with pytest.raises(Refused, match=r"does not accept the one in .*/tokens"):
             server.model()
         file.unlink()
         with pytest.raises(TokenError, match="cannot be used"):

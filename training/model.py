@@ -50,6 +50,10 @@ def build(settings: config.Model, root: Path, *, square: bool) -> PreTrainedMode
     )
     if square:
         configuration.classifier_proj_size = configuration.hidden_size
+    if getattr(configuration, "use_weighted_layer_sum", False):
+        # A layer that is dropped leaves no hidden state, and the sum has a weight for each.
+        for name in {"layerdrop", "encoder_layerdrop"} & vars(configuration).keys():
+            setattr(configuration, name, 0.0)
     if unknown:
         raise ConfigError(
             f"{source} has no setting {next(iter(unknown))!r}; see [model.overrides]."

@@ -327,6 +327,16 @@ class TestLesson:
         before = json.loads((made / "errors.json").read_text())["end"]
         assert found["start"]["stem"] == pytest.approx(before["stem"], rel=0.01)
 
+    def test_no_layer_of_a_student_is_dropped(self, tmp_path: Path) -> None:
+        """It would leave a state of the teacher's without its own."""
+        given = relative()
+        given.config.layerdrop = 0.9
+        given.save_pretrained(tmp_path / "student")
+        settings = SETTINGS.model_copy(update={"student": "student"})
+        student = lesson._student(settings, tmp_path, whisper()).train()
+        heard = student(torch.zeros(1, 16_000), output_hidden_states=True)
+        assert len(heard.hidden_states) == 3
+
     def test_another_configuration_is_refused(self, made: Path, root: Path) -> None:
         """A checkpoint of other settings is not gone on from."""
         other = SETTINGS.model_copy(update={"stem_weight": 0.0})

@@ -117,6 +117,13 @@ def test_a_new_head_hears_all_layers_alike(data: Path) -> None:
         assert weights.tolist() == [0.25] * 4
 
 
+def test_no_layer_is_dropped_from_the_sum(data: Path) -> None:
+    """It would leave a weight without its hidden state."""
+    settings = Model(checkpoint="checkpoint", overrides={**OVERRIDES, "layerdrop": 0.9})
+    model = build(settings, data, square=True).train()
+    assert model(torch.zeros(1, 16_000)).logits.shape == (1, len(LABELS))
+
+
 def test_biases_and_norms_do_not_decay(data: Path) -> None:
     """Weights with two dimensions do, and nothing is in two groups or in none."""
     model = _built(data, "nothing")

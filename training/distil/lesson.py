@@ -190,6 +190,7 @@ def _student(settings: Imitation, root: Path, teacher: PreTrainedModel) -> PreTr
         )
     if model.config.model_type != "wav2vec2":
         raise ConfigError(f"The student is a {model.config.model_type}; give a wav2vec2.")
+    model.config.layerdrop = 0.0  # a layer that is dropped leaves no state to compare
     if hasattr(model, "masked_spec_embed"):
         model.masked_spec_embed.requires_grad = False
     return model

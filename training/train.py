@@ -229,6 +229,6 @@ def computes_in_bf16(precision: str) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # On CPUs without AMX bf16 is slower than fp32.
     return "amx_bf16" in cpu_features()

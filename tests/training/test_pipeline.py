@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from service.bundle import Bundle, open_bundle
 from service.classifier import open_classifier
@@ -30,6 +31,7 @@ from training.data_settings import Data, Manifest
 from training.evaluation import report
 from training.pipeline import evaluate, make_bundle, prepare, seal, train
 from training.run import Run
+from training.train import computes_in_bf16
 from training.whisper import WaveformWhisperConfig, WaveformWhisperEncoder
 
 CONFIG = Config(
@@ -227,6 +229,15 @@ def test_a_training_that_ended_is_not_done_again(
     assert "trained already" in capsys.readouterr().out
     assert again.manifest.files["torch/model.safetensors"] == before
     assert "test" not in again.manifest.precisions["fp32"].metrics
+
+
+def test_emulated_bf16_is_not_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a T4, which is slower in it than in fp32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert not computes_in_bf16("auto")
 
 
 OTHER = Training(epochs=2, batch_size=4, precision="fp32")

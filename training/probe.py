@@ -58,7 +58,7 @@ def probe(
         centring: share of the way that each speaker's mean is moved to that of all.
 
     Raises:
-        ConfigError: the model has no linear head.
+        ConfigError: the model has no linear head, or all windows have one label.
     """
     projector = getattr(model, "projector", None)
     classifier = getattr(model, "classifier", None)
@@ -131,7 +131,16 @@ def regress(
     weights: NDArray[np.float64],
     strength: float,
 ) -> Regression:
-    """Fit a logistic regression; features [windows, size], weights sum to 1."""
+    """Fit a logistic regression; features [windows, size], weights sum to 1.
+
+    Raises:
+        ConfigError: all windows have one label.
+    """
+    if (labels == labels[0]).all():
+        raise ConfigError(
+            f"All clips to learn from are {LABELS[labels[0]]}, and nothing can be told apart; add "
+            "clips of other labels, or check `labels` and `drop` in [data]."
+        )
     scaler = StandardScaler().fit(features, sample_weight=weights)
     regression = LogisticRegression(C=strength, max_iter=1000)
     regression.fit(scaler.transform(features), labels, sample_weight=weights * len(weights))

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from training import model as models
 from training.config import ConfigError, Model, Training
 from training.model import build, find, load, parameter_groups
-from training.probe import Windows, centred, probe
+from training.probe import Windows, centred, probe, regress
 from training.recording import LABELS
 
 OVERRIDES: dict[str, float | int | bool] = {"use_weighted_layer_sum": True}
@@ -187,6 +187,12 @@ def test_a_probe_minds_the_weights(data: Path) -> None:
     batch = torch.from_numpy(np.stack([_Tones()[i]["input_values"] for i in range(60)]))
     with torch.inference_mode():
         assert 2 not in model(batch).logits.argmax(dim=1).tolist()
+
+
+def test_one_label_alone_is_refused() -> None:
+    """There is nothing to tell apart."""
+    with pytest.raises(ConfigError, match=r"from are sad.*clips of other labels"):
+        regress(np.ones((4, 2), np.float32), np.full(4, LABELS.index("sad")), np.full(4, 0.25), 1.0)
 
 
 def test_a_trained_model_comes_back_with_its_head(data: Path, tmp_path: Path) -> None:

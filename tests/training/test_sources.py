@@ -160,6 +160,7 @@ def test_a_manifest_may_tell_sentence_and_sex(tmp_path: Path) -> None:
     [
         (["path"], ["x.wav"], "manifest.csv:2: no column 'corpus'"),
         ([*_COLUMNS, "sex"], ["x", "c", "s", "en", "sad", "train", "yes"], "2: sex is 'yes'"),
+        (_COLUMNS, ["x.wav", "c", "s"], "manifest.csv:2: the line has too few cells"),
     ],
 )
 def test_a_wrong_manifest_is_refused(
@@ -168,6 +169,18 @@ def test_a_wrong_manifest_is_refused(
     """With its line and what is wrong there."""
     _manifest(tmp_path, columns, row)
     with pytest.raises(ConfigError, match=sentence):
+        _read(tmp_path, kind="manifest", path=".")
+
+
+def test_a_manifest_may_be_as_excel_writes_it(tmp_path: Path) -> None:
+    """In UTF-8 with a mark before it; another encoding is refused."""
+    row = ["x.wav", "c", "José", "es", "sad", "train"]
+    text = f"{','.join(_COLUMNS)}\n{','.join(row)}\n"
+    (tmp_path / "manifest.csv").write_text(text, encoding="utf-8-sig")
+    [recording] = _read(tmp_path, kind="manifest", path=".")
+    assert (recording.name, recording.speaker) == ("x.wav", "José")
+    (tmp_path / "manifest.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError, match=r"manifest\.csv isn't in UTF-8"):
         _read(tmp_path, kind="manifest", path=".")
 
 

@@ -11,6 +11,7 @@ from training.corpora import recognise
 from training.data_settings import Manifest
 from training.recording import Recording, Sex
 
+_COLUMNS = ("path", "corpus", "speaker", "language", "label", "split")
 _SEXES: dict[str, Sex] = {"female": "female", "f": "female", "male": "male", "m": "male"}
 
 
@@ -20,7 +21,8 @@ def read_manifest(settings: Manifest, root: Path) -> list[Recording]:
     What it doesn't say of sentence and sex is read from the file's name, if the corpus is known.
 
     Raises:
-        ConfigError: no manifest, a missing column, no rows, a sex that is neither.
+        ConfigError: no manifest, a missing column, no rows or too short a one, a sex that is
+            neither, an encoding other than UTF-8.
     """
     folder = root / settings.path
     file = folder / "manifest.csv"
@@ -28,8 +30,11 @@ def read_manifest(settings: Manifest, root: Path) -> list[Recording]:
         raise ConfigError(
             f"No manifest.csv in {folder}; give the folder it is in with --data and `path`."
         )
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:  # Excel writes such a mark
+            rows = list(csv.DictReader(lines))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} isn't in UTF-8; save it so ({error}).") from error
     if not rows:
         raise ConfigError(f"{file} lists no recordings.")
     recordings = []
@@ -44,6 +49,8 @@ def read_manifest(settings: Manifest, root: Path) -> list[Recording]:
 
 
 def _recording(folder: Path, row: Mapping[str, str]) -> Recording:
+    if None in [row[column] for column in _COLUMNS]:
+        raise ValueError("the line has too few cells.")
     path = folder / row["path"]
     known = recognise(path, row["corpus"])
     return Recording(

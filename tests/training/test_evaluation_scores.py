@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,16 @@ def test_a_score_is_the_served_one(
             assert LABELS[given[number]] == result.label
     assert measured.spoken.tolist() == [True, True, True, False]
     assert measured.windows.max() > 1
+
+
+def test_a_recording_that_cannot_be_decoded_is_named(
+    classifier: Classifier, recordings: list[Recording], tmp_path: Path
+) -> None:
+    """Among thousands it would be hard to find."""
+    broken = replace(recordings[0], path=tmp_path / "broken.wav")
+    broken.path.write_bytes(b"no sound")
+    with pytest.raises(ConfigError, match=r"broken\.wav: "):
+        scores.measure(classifier, [recordings[1], broken], "clips")
 
 
 def test_facts_of_a_clip_stay_with_it(measured: scores.Scores) -> None:

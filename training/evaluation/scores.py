@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from service.classifier import Classifier, Heard
-from service.domain import Logits
+from service.domain import Logits, TimbreError
 from service.windows import scored, softmax
 from training.config import ConfigError
 from training.corpora import sentence_is_shared
@@ -115,11 +115,14 @@ def measure(classifier: Classifier, recordings: Sequence[Recording], description
     """Hear recordings as the service would and keep their windows' logits.
 
     Raises:
-        TimbreError: a recording cannot be decoded.
+        ConfigError: a recording cannot be decoded.
     """
 
     def one(recording: Recording) -> tuple[Heard, Logits]:
-        heard = classifier.hear(recording.path.read_bytes())
+        try:
+            heard = classifier.hear(recording.path.read_bytes())
+        except TimbreError as error:
+            raise ConfigError(f"{recording.path}: {error}") from error
         return without_sound(heard), logits_of(classifier, heard)
 
     # One clip to each stream of the runtime; the order stays.

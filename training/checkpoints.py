@@ -112,8 +112,8 @@ class Leave(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         """Ask for a checkpoint, but not before an evaluation that this step is to have."""
-        ends_epoch = float(state.epoch or 0).is_integer()
-        if self._told and not (ends_epoch and args.eval_strategy == IntervalStrategy.EPOCH):
+        ends = float(state.epoch or 0).is_integer() or state.global_step >= state.max_steps
+        if self._told and not (ends and args.eval_strategy == IntervalStrategy.EPOCH):
             control.should_save = True
 
     def on_save(self, *_: object, **__: object) -> None:

@@ -178,11 +178,11 @@ def test_a_training_that_is_told_to_end_loses_no_step(
     assert evaluated(run) == evaluated(whole)
 
 
-@pytest.mark.parametrize("step", [STEPS_AN_EPOCH - 1, STEPS_AN_EPOCH])
+@pytest.mark.parametrize("step", [STEPS_AN_EPOCH - 1, STEPS_AN_EPOCH, SETTINGS.max_steps])
 def test_no_evaluation_is_lost_with_the_epoch(
     whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Told in its last step, it evaluates first, as it is to be the best epoch or not."""
+    """Told in its last step, or the training's, it evaluates first: it may be the best."""
     by_epoch = SETTINGS.model_copy(update={"checkpoint_steps": None, "keep": "best"})
     expected = of(by_epoch, whole.root, tmp_path / "expected")
     pipeline.train(expected)

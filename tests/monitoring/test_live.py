@@ -27,6 +27,7 @@ CLIENTS = 4
 TARGET = {
     "namespace": "audio",
     "app_kubernetes_io_instance": "audio-timbre",
+    "app_kubernetes_io_part_of": "timbre",
     "track": "stable",
     "pod": "audio-timbre-1",
 }

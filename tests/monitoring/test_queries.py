@@ -146,6 +146,12 @@ def test_recorded_names_are_written_out() -> None:
     assert monitoring.metric_names(whole) == {"timbre_requests_total"}
 
 
+def test_a_range_of_what_is_recorded_is_a_subquery() -> None:
+    """Since ranges are of series, which it is none of when it isn't recorded."""
+    whole = monitoring.in_full("last_over_time(track:timbre_ready:sum{a='b'}[1d])")
+    assert whole.endswith(")[1d:])")
+
+
 def test_a_query_is_what_it_says() -> None:
     """Two alike are equal, so that tests can tell them apart."""
     assert Query("a", "b", expects_data=True) == Query("a", "b", expects_data=True)

@@ -157,8 +157,14 @@ def in_full(expr: str) -> str:
     recorded = records()
     while names := metric_names(expr) & recorded.keys():
         for name in names:
-            parts = re.split(rf"{re.escape(name)}(?:\{{[^}}]*\}})?", expr)
-            expr = f"({recorded[name]})".join(parts)
+            # A range of what is not recorded is a subquery.
+            expr = re.sub(
+                rf"{re.escape(name)}(?:\{{[^}}]*\}})?(?:\[(\w+)\])?",
+                lambda found, name=name: (
+                    f"({recorded[name]})" + (f"[{found[1]}:]" if found[1] else "")
+                ),
+                expr,
+            )
     return expr
 
 

@@ -157,14 +157,11 @@ def in_full(expr: str) -> str:
     recorded = records()
     while names := metric_names(expr) & recorded.keys():
         for name in names:
-            # A range of what is not recorded is a subquery.
-            expr = re.sub(
-                rf"{re.escape(name)}(?:\{{[^}}]*\}})?(?:\[(\w+)\])?",
-                lambda found, name=name: (
-                    f"({recorded[name]})" + (f"[{found[1]}:]" if found[1] else "")
-                ),
-                expr,
-            )
+            wanted = re.compile(rf"{re.escape(name)}(?:\{{[^}}]*\}})?(?:\[(\w+)\])?")
+            while found := wanted.search(expr):
+                # A range of what is not recorded is a subquery.
+                over = f"[{found[1]}:]" if found[1] else ""
+                expr = f"{expr[: found.start()]}({recorded[name]}){over}{expr[found.end() :]}"
     return expr
 
 

@@ -17,8 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import settings
 
 from tests.support import browser
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("timbre", deadline=None)
+settings.load_profile("timbre")
 
 SPEECH_DATA = "TIMBRE_SPEECH_DATA"
 _Report = TypeVar("_Report", pytest.TestReport, pytest.CollectReport)

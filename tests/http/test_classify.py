@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
@@ -272,7 +272,6 @@ class TestMultipart:
         st.binary(max_size=300),
         st.sampled_from(["", "; boundary=x", "; boundary=x; charset=rot13"]),
     )
-    @settings(deadline=None)
     async def test_any_bytes(self, body: bytes, parameters: str) -> None:
         """The parser is somebody else's: whatever it meets, nothing but BadRequest comes out."""
         scope = {

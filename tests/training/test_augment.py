@@ -87,7 +87,7 @@ def test_the_clip_is_left_as_it_is() -> None:
 
 
 @given(seed=st.integers(0, 1000), seconds=st.floats(1.0, 4.0))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_with_everything_off_a_view_is_a_piece_of_the_clip(seed: int, seconds: float) -> None:
     """Sample by sample, within the span of the speech."""
     _, speech = _clip(seconds)
@@ -126,7 +126,7 @@ def test_an_effect_switched_off_leaves_the_others_as_they_were() -> None:
     seed=st.integers(0, 1000),
     seconds=st.floats(1.0, 4.0),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_window_is_as_long_as_the_model_hears(speed: float, seed: int, seconds: float) -> None:
     """At any speed; shorter only where all of the speech is, and never outside the samples."""
     samples, speech = _clip(seconds)

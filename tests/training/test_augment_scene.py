@@ -64,7 +64,7 @@ def test_a_short_noise_is_repeated() -> None:
 
 
 @given(rt60_s=st.floats(0.1, 1.5), direct_db=st.floats(-5, 20), seed=st.integers(0, 20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_room_decays_as_asked(rt60_s: float, direct_db: float, seed: int) -> None:
     """By Schroeder's backward integration, from -5 to -35 dB of the tail, within a tenth.
 
@@ -81,7 +81,7 @@ def test_a_room_decays_as_asked(rt60_s: float, direct_db: float, seed: int) -> N
 
 
 @given(rt60_s=st.floats(0.1, 1.0), direct_db=st.floats(-5, 20), seed=st.integers(0, 20))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_room_keeps_the_level_of_the_speech(rt60_s: float, direct_db: float, seed: int) -> None:
     """Its power over the active part is what it was, and its length too."""
     samples = SPEECH

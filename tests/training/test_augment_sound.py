@@ -50,7 +50,7 @@ def _lag(late: Samples, early: Samples) -> int:
 
 
 @given(factor=st.floats(0.7, 1.4), hertz=st.floats(100, 2000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_speed_changes_length_and_pitch_alike(factor: float, hertz: float) -> None:
     """Played faster, a tone is shorter and higher by the same factor."""
     changed = change_speed(_tone(hertz, 1.0), factor)
@@ -59,7 +59,7 @@ def test_speed_changes_length_and_pitch_alike(factor: float, hertz: float) -> No
 
 
 @given(semitones=st.floats(-5, 5), hertz=st.floats(100, 2000), size=st.integers(12_000, 20_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_pitch_moves_by_the_semitones_asked(semitones: float, hertz: float, size: int) -> None:
     """And the length stays."""
     shifted = shift_pitch(_tone(hertz, 2.0)[:size], semitones)
@@ -87,7 +87,7 @@ def test_no_shift_is_no_change() -> None:
 
 
 @given(cut_off=st.floats(500, 7800), below=st.floats(0, 1), above=st.floats(0, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_low_pass_passes_below_and_stops_above(
     cut_off: float, below: float, above: float
 ) -> None:
@@ -112,7 +112,7 @@ def test_a_telephone_passes_its_band(*, hertz: float, passes: bool) -> None:
 
 
 @given(size=st.integers(100, 20_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_band_keeps_length_and_time(size: int) -> None:
     """The filter is centred."""
     click = np.zeros(size, np.float32)
@@ -124,7 +124,7 @@ def test_a_band_keeps_length_and_time(size: int) -> None:
 
 @pytest.mark.parametrize("codec", CODECS)
 @given(size=st.integers(8_000, 24_000), harshness=st.floats(0, 1), level=st.floats(1e-3, 4))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_a_codec_keeps_length_time_and_level(
     codec: Codec, size: int, harshness: float, level: float
 ) -> None:

@@ -413,7 +413,6 @@ class TestAnyBytes:
         st.sampled_from([b"RIFF\0\0\0\0WAVEfmt ", b"fLaC", b"OggS", b"ID3", b"\xff\xfb"]),
         st.binary(max_size=4096),
     )
-    @settings(deadline=None)
     def test_random_bytes_after_a_magic(self, magic: bytes, data: bytes) -> None:
         refused_or_sane(magic + data)
 
@@ -423,7 +422,7 @@ class TestAnyBytes:
         st.lists(st.tuples(st.integers(0, 127), st.integers(0, 255)), max_size=4),
         st.floats(0, 1),
     )
-    @settings(deadline=None, max_examples=400)
+    @settings(max_examples=400)
     def test_damaged_files(
         self,
         file: bytes,

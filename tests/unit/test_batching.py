@@ -357,7 +357,7 @@ async def happen(stage: Stage, event: Event, visits: list[Visit]) -> None:
     await settle()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     events=EVENTS,
     streams=st.integers(1, 3),
@@ -627,7 +627,7 @@ def test_clips_take_turns() -> None:
     play(story, max_batch=3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), max_batch=st.integers(1, 5))
 def test_batches_are_cut_from_rounds_over_the_clips(sizes: list[int], max_batch: int) -> None:
     """One item of each clip, the oldest first, again and again; batches end anywhere in a round."""
@@ -666,7 +666,7 @@ def test_a_long_clip_delays_a_short_one_by_one_batch() -> None:
     play(story, max_batch=2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     sizes=st.lists(st.integers(1, 8), min_size=1, max_size=6),
     ended=st.integers(0, 6),

@@ -315,7 +315,7 @@ def sealed() -> Any:  # noqa: ANN401
         yield tiny_bundle(Path(folder))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_flipped_byte_is_noticed(sealed: bundle_module.Bundle, data: st.DataObject) -> None:
     """Changing any one byte of any file refuses the bundle; bundle.json's show in its digest."""

@@ -246,7 +246,7 @@ class TestGolden:
         assert found.outcome is PASS
         assert "took at most 270 ms, stable's 30 ms; this decides nothing" in found.reason
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(st.floats(0, 0.15), st.floats(0, 0.15))
     def test_swapping_sides_mirrors_effects_and_spares_who_gained(
         self, lost: float, gained: float
@@ -260,7 +260,7 @@ class TestGolden:
             if one.outcome is FAIL:
                 assert other.outcome is PASS
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(st.floats(0, 0.1), st.integers(2, 4))
     def test_more_of_the_same_never_turns_a_verdict_round(self, lost: float, times: int) -> None:
         """A fail stays a fail, a pass a pass; only what was open is decided."""
@@ -269,7 +269,7 @@ class TestGolden:
         after = check("accuracy", known(_repeated(golden, times))).outcome
         assert before in {after, INCONCLUSIVE}
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(st.integers(1, 199), st.floats(0, 0.8))
     def test_too_few_clips_never_decide(self, clips: int, lost: float) -> None:
         """However much worse the candidate is."""
@@ -282,7 +282,7 @@ class TestGolden:
 class TestShadow:
     """Pairs without labels."""
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(st.integers(0, 5000), st.floats(0, 0.5), st.floats(0, 0.4))
     def test_it_never_fails(self, clips: int, differing: float, moved: float) -> None:
         """A change is no harm that is known."""

@@ -139,7 +139,7 @@ def bad(lost: list[str]) -> Iterator[DecoderPool]:
 class TestSamples:
     """A process more changes no bit."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(data=files())
     def test_they_are_those_of_decoding_here(self, pool: DecoderPool, data: bytes) -> None:
         """Whatever the format, and so are the refusals, to the word."""

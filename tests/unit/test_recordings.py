@@ -127,7 +127,7 @@ class TestRead:
 class TestPieces:
     """`pieces` and `as_flac`."""
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(count=st.integers(1, 200 * SAMPLE_RATE))
     def test_cover_every_sample_once(self, count: int) -> None:
         """No piece is longer than a server takes, none of several shorter than 3 s."""
